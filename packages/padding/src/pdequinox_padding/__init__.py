@@ -1,0 +1,20 @@
+"""Boundary modes of fields on structured grids, and padding that extends a field over them."""
+
+from ._boundary import (
+    BOUNDARY_MODES as BOUNDARY_MODES,
+    BoundaryMode as BoundaryMode,
+    Ends as Ends,
+    PADDING_MODES as PADDING_MODES,
+    format_boundary_mode as format_boundary_mode,
+    format_padding_mode as format_padding_mode,
+    parse_boundary_mode as parse_boundary_mode,
+    parse_padding_mode as parse_padding_mode,
+)
+from ._pad import pad as pad
+from ._same import (
+    same_padding as same_padding,
+    transposed_widths as transposed_widths,
+)
+
+
+__version__ = "0.1.0"

@@ -1,0 +1,217 @@
+"""`pad`: the extension of a field over its boundary, as slices and concatenations."""
+
+from collections.abc import Sequence
+from typing import Any, TYPE_CHECKING, TypeAlias
+
+import jax.lax as lax
+import jax.numpy as jnp
+from jaxtyping import Array, Shaped
+
+from ._boundary import BoundaryMode, Ends, parse_boundary_mode
+from ._extension import Run, runs
+from .arguments import widths as parse_widths
+
+
+if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
+    from .arguments import Integer
+
+    WallValue: TypeAlias = ArrayLike | tuple["WallValue | None", ...] | None
+    AxisWidths: TypeAlias = Sequence[Integer | Sequence[Integer]]
+else:
+    # See `BoundaryMode`: the checks below have the better messages.
+    WallValue = AxisWidths = Any
+
+_WITH_VALUE = ("dirichlet", "dirichlet_node", "dirichlet_cell")
+
+
+def pad(
+    x: Shaped[Array, "..."],
+    widths: AxisWidths,
+    boundary_mode: BoundaryMode,
+    value: WallValue = None,
+) -> Shaped[Array, "..."]:
+    """Extends the trailing axes of an array over the boundary of the grid.
+
+    With `x[0..N-1]` one axis and `e[j]` its extension to every integer `j`:
+
+    | mode | `e[j]` | meant for |
+    |---|---|---|
+    | `"periodic"` | `x[j mod N]` | periodic domains |
+    | `"dirichlet"` | `x[j]` inside, 0 outside | zero outside |
+    | `"neumann"` | even about the end nodes: `e[-j] = x[j]`, `e[N-1+j] = x[N-1-j]` | zero flux, \
+nodes on the walls |
+    | `"neumann_cell"` | even about the end faces: `e[-1-j] = x[j]`, `e[N+j] = x[N-1-j]` | zero \
+flux, cell-centred grid |
+    | `"dirichlet_node"` | odd about wall nodes that are not stored: `e[-1] = 0`, \
+`e[-2-j] = -x[j]`, `e[N] = 0`, `e[N+1+j] = -x[N-1-j]` | value 0 on the wall, grid without its wall \
+nodes |
+    | `"dirichlet_cell"` | odd about the end faces: `e[-1-j] = -x[j]`, `e[N+j] = -x[N-1-j]` | value \
+0 on the wall, cell-centred grid |
+    | `"outflow"` | `x[0]` before, `x[N-1]` after | open boundaries |
+
+    Extensions repeat, however short the axis and wide the padding. Where the modes at the two ends
+    differ, each end's formula is applied in turn. (Symmetric extensions of all kinds: S. A.
+    Martucci, "Symmetric convolution and the discrete sine and cosine transforms", IEEE Trans.
+    Signal Process. 42, 1994.)
+
+    The axes are extended one after the other, the first one first. The result is exactly linear
+    in `x`, affine with a `value`.
+
+    **Arguments:**
+
+    - `x`: An array of any dtype and of shape `(*leading, N_1, ..., N_D)`. Usually
+        `(channels, N_1, ..., N_D)`.
+    - `widths`: `D` entries, one per padded axis, each an integer or a pair `(lower, upper)` of
+        integers, at least 0: the number of points to add at the two ends.
+    - `boundary_mode`: A name for every axis, or a sequence of `D` entries, each a name or a pair
+        `(lower, upper)` of names. See [`pdequinox_padding.parse_boundary_mode`][].
+    - `value`: The Dirichlet value `v` of inhomogeneous walls, in the units of the field; `None` is
+        0. For `"dirichlet"` it is the constant outside. For `"dirichlet_node"` and
+        `"dirichlet_cell"` it is the wall value that the odd extension is taken about, so that
+        `-x` in the table becomes `2 v - x` and the wall node holds `v`. A scalar, or an array that
+        broadcasts against the leading axes (`(channels,)`, usually). A tuple of `D` entries, each
+        `None`, a value or a pair `(lower, upper)` of them, gives each axis or end its own; only
+        tuples are read in this way, so a list of channels goes through `jax.numpy.array`.
+
+    **Returns:**
+
+    An array of the dtype of `x` and of shape `(*leading, lower_1 + N_1 + upper_1, ...)`.
+
+    **Raises:** `ValueError` or `TypeError` for widths, modes and values that do not fit `x`, and
+    for axes without points.
+    """
+    x = jnp.asarray(x)
+    num_spatial_dims = _number_of_axes(widths, x)
+    pairs = parse_widths(widths, num_spatial_dims, "widths")
+    ends = parse_boundary_mode(boundary_mode, num_spatial_dims)
+    spatial = x.shape[x.ndim - num_spatial_dims :]
+    if 0 in spatial:
+        raise ValueError(f"`x` must have at least one point on every padded axis, got {x.shape}.")
+    values = _wall_values(value, ends, x, num_spatial_dims)
+    for axis in range(num_spatial_dims):
+        x = _pad_axis(x, x.ndim - num_spatial_dims + axis, pairs[axis], ends[axis], values[axis])
+    return x
+
+
+def _number_of_axes(widths: Any, x: Array) -> int:
+    try:
+        number = len(widths)
+    except TypeError:
+        number = 0
+    if isinstance(widths, str) or not 1 <= number <= x.ndim:
+        raise ValueError(
+            "`widths` must be a sequence of one entry per padded axis, between 1 and the "
+            f"{x.ndim} axes of `x`, got {widths!r}."
+        )
+    return number
+
+
+def _kind(x: Array) -> int:
+    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+    return next(rank for rank, kind in enumerate(kinds) if jnp.issubdtype(x.dtype, kind))
+
+
+def _wall_values(
+    value: Any, ends: tuple[Ends, ...], x: Array, num_spatial_dims: int
+) -> list[tuple[Array | None, Array | None]]:
+    """One value per end of every axis, each of the shape `(*leading, 1, ..., 1)` or `None` for 0."""
+    leading = x.shape[: x.ndim - num_spatial_dims]
+
+    def parse(entry: Any) -> Array:
+        array = jnp.asarray(entry)
+        if _kind(array) > _kind(x):
+            raise TypeError(
+                f"`value` must be of a dtype that fits `x` of {x.dtype.name}, got "
+                f"{array.dtype.name}."
+            )
+        trailing = leading[len(leading) - array.ndim :] if array.ndim <= len(leading) else None
+        if trailing is None or any(
+            n not in (1, m) for n, m in zip(array.shape, trailing, strict=True)
+        ):
+            raise ValueError(
+                "`value` must be a scalar or broadcast against the leading axes of `x`, "
+                f"{leading}, got shape {array.shape}; one value per axis or end goes in a tuple."
+            )
+        array = lax.expand_dims(array, range(len(leading) - array.ndim))
+        array = lax.expand_dims(array, range(len(leading), x.ndim))
+        return array.astype(x.dtype)
+
+    def entries(items: Any, number: int, what: str) -> tuple[Any, ...]:
+        if not isinstance(items, tuple):
+            return (items,) * number
+        if len(items) != number:
+            raise ValueError(
+                f"`value` as a tuple must have one entry per {what}, {number} here, got {value!r}."
+            )
+        return items
+
+    if value is None:
+        return [(None, None)] * num_spatial_dims
+    result, used = [], False
+    for axis, (item, modes) in enumerate(
+        zip(entries(value, num_spatial_dims, "padded axis"), ends, strict=True)
+    ):
+        pair: list[Array | None] = []
+        for entry, mode in zip(entries(item, 2, "end of an axis"), modes, strict=True):
+            if isinstance(item, tuple) and entry is not None and mode not in _WITH_VALUE:
+                raise ValueError(
+                    f"`value` must be None at an end that is not one of {list(_WITH_VALUE)}, got "
+                    f"{entry!r} for axis {axis}, which is {modes}."
+                )
+            taken = entry is not None and mode in _WITH_VALUE
+            pair.append(parse(entry) if taken else None)
+            used |= taken
+        if isinstance(value, tuple) and item is not None and pair == [None, None]:
+            raise ValueError(
+                f"`value` must be None for an axis none of whose ends is one of "
+                f"{list(_WITH_VALUE)}, got {item!r} for axis {axis}, which is {modes}."
+            )
+        result.append((pair[0], pair[1]))
+    if not used and not isinstance(value, tuple):
+        raise ValueError(
+            f"`value` needs an end that is one of {list(_WITH_VALUE)}, got `boundary_mode` {ends}."
+        )
+    return result
+
+
+def _pad_axis(
+    x: Array,
+    axis: int,
+    widths: tuple[int, int],
+    ends: Ends,
+    values: tuple[Array | None, Array | None],
+) -> Array:
+    size = x.shape[axis]
+    below = runs(range(-widths[0], 0), size, ends)
+    above = runs(range(size, size + widths[1]), size, ends)
+    if not below and not above:
+        return x
+    pieces = [_values_of(run, x, axis, values) for run in below]
+    pieces.append(x)
+    pieces.extend(_values_of(run, x, axis, values) for run in above)
+    return lax.concatenate(pieces, axis)
+
+
+def _values_of(
+    run: Run, x: Array, axis: int, values: tuple[Array | None, Array | None]
+) -> Array:
+    first, step, length = run
+    shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
+    if first.sign == 0:
+        piece = None
+    else:
+        last = first.index + step * (length - 1)
+        low, high = min(first.index, last), max(first.index, last) + 1
+        piece = lax.slice_in_dim(x, low, high, axis=axis)
+        if step < 0:
+            piece = lax.rev(piece, (axis,))
+        if first.sign < 0:
+            piece = -piece
+        piece = jnp.broadcast_to(piece, shape)
+    for weight, value in ((first.lower, values[0]), (first.upper, values[1])):
+        if weight and value is not None:
+            constant = jnp.broadcast_to(value * jnp.asarray(weight, x.dtype), shape)
+            piece = constant if piece is None else piece + constant
+    return jnp.zeros(shape, x.dtype) if piece is None else piece

@@ -1,0 +1,10 @@
+"""Convolutions and transposed convolutions that know the boundary condition of the field."""
+
+from ._conv import MorePaddingConv as MorePaddingConv, PhysicsConv as PhysicsConv
+from ._conv_transpose import (
+    MorePaddingConvTranspose as MorePaddingConvTranspose,
+    PhysicsConvTranspose as PhysicsConvTranspose,
+)
+
+
+__version__ = "0.1.0"

@@ -1,0 +1,23 @@
+"""The public names of the four packages, under the name that users of pdequinox import."""
+
+from pdequinox_padding import (
+    BOUNDARY_MODES as BOUNDARY_MODES,
+    BoundaryMode as BoundaryMode,
+    Ends as Ends,
+    format_boundary_mode as format_boundary_mode,
+    format_padding_mode as format_padding_mode,
+    pad as pad,
+    PADDING_MODES as PADDING_MODES,
+    parse_boundary_mode as parse_boundary_mode,
+    parse_padding_mode as parse_padding_mode,
+    same_padding as same_padding,
+    transposed_widths as transposed_widths,
+)
+from pdequinox_physconv import (
+    MorePaddingConv as MorePaddingConv,
+    MorePaddingConvTranspose as MorePaddingConvTranspose,
+    PhysicsConv as PhysicsConv,
+    PhysicsConvTranspose as PhysicsConvTranspose,
+)
+from pdequinox_pointwise import PointwiseLinearConv as PointwiseLinearConv
+from pdequinox_spectralconv import SpectralConv as SpectralConv
