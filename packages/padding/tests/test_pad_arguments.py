@@ -1,0 +1,202 @@
+"""Arguments of the padding package: what is understood, and what is refused in which words."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdequinox_padding import (
+    arguments,
+    BOUNDARY_MODES,
+    format_boundary_mode,
+    format_padding_mode,
+    pad,
+    PADDING_MODES,
+    parse_boundary_mode,
+    parse_padding_mode,
+    same_padding,
+    transposed_widths,
+)
+
+
+PERIODIC = ("periodic", "periodic")
+MIXED = ("neumann", "dirichlet_cell")
+
+
+@pytest.mark.parametrize("mode", BOUNDARY_MODES)
+def test_names_are_case_insensitive(mode):
+    assert parse_boundary_mode(mode.upper(), 2) == ((mode, mode),) * 2
+    assert parse_boundary_mode([mode.title()], 1) == ((mode, mode),)
+    assert parse_boundary_mode([[mode.title(), mode]], 1) == ((mode, mode),)
+
+
+def test_one_mode_per_axis_and_end():
+    expected = (PERIODIC, MIXED)
+    assert parse_boundary_mode(("periodic", ("neumann", "dirichlet_cell")), 2) == expected
+    assert parse_boundary_mode([PERIODIC, ["Neumann", "DIRICHLET_cell"]], 2) == expected
+    # Two names for two axes are one mode per axis, not one per end.
+    assert parse_boundary_mode(("periodic", "neumann"), 2) == (PERIODIC, ("neumann", "neumann"))
+
+
+def test_low_level_names_are_synonyms():
+    for low_level, mode in PADDING_MODES.items():
+        assert parse_padding_mode(low_level.upper(), 1) == ((mode, mode),)
+        assert parse_padding_mode(mode, 1) == ((mode, mode),)
+        with pytest.raises(ValueError, match=f"'{low_level}' is unknown"):
+            parse_boundary_mode(low_level, 1)
+
+
+@pytest.mark.parametrize("ends", [(PERIODIC,), (PERIODIC, PERIODIC), (MIXED,), (MIXED, PERIODIC)])
+def test_spelling_and_parsing_are_inverse(ends):
+    assert parse_boundary_mode(format_boundary_mode(ends), len(ends)) == ends
+    assert parse_padding_mode(format_padding_mode(ends), len(ends)) == ends
+
+
+def test_spelling_is_the_shortest():
+    assert format_boundary_mode((PERIODIC, PERIODIC)) == "periodic"
+    assert format_boundary_mode((PERIODIC, MIXED)) == (PERIODIC, MIXED)
+    assert format_padding_mode((PERIODIC,)) == "circular"
+    assert format_padding_mode((("neumann", "neumann_cell"),)) == (("reflect", "neumann_cell"),)
+
+
+@pytest.mark.parametrize(
+    "mode, dims, error, text",
+    [
+        ("wall", 2, ValueError, "got 'wall', where 'wall' is unknown"),
+        ("", 1, ValueError, "'' is unknown"),
+        (None, 1, TypeError, "None is not a name"),
+        (["periodic", 3], 2, TypeError, "3 is not a name"),
+        (["periodic"], 2, ValueError, "which has 1 entries"),
+        (["dirichlet", "neumann"], 1, ValueError, "which has 2 entries"),
+        ([("dirichlet", "neumann", "neumann")], 1, ValueError, "3 names instead of 2"),
+        ([("periodic", "neumann")], 1, ValueError, "axis 0 is periodic at one end only"),
+        (["neumann", ("outflow", "Periodic")], 2, ValueError, "axis 1 is periodic at one end"),
+        ([("dirichlet", "walls")], 1, ValueError, "'walls' is unknown"),
+    ],
+)
+def test_bad_modes(mode, dims, error, text):
+    with pytest.raises(error, match=re.escape(text)) as caught:
+        parse_boundary_mode(mode, dims)
+    assert "`boundary_mode` must be one of ['periodic', 'dirichlet'" in str(caught.value)
+    with pytest.raises(error, match="`walls` must be one of"):
+        parse_boundary_mode(mode, dims, name="walls")
+
+
+@pytest.mark.parametrize(
+    "shape, widths, mode, value, error, text",
+    [
+        ((3,), [(-1, 0)], "neumann", None, ValueError, "`widths` must be an integer >= 0"),
+        ((3,), [(1, 2, 3)], "neumann", None, ValueError, "has 3 entries instead of 2"),
+        ((3,), [True], "neumann", None, TypeError, "`widths` must be"),
+        ((3,), [(0.5, 1)], "neumann", None, TypeError, "got [(0.5, 1)]"),
+        ((3,), 1, "neumann", None, ValueError, "`widths` must be a sequence"),
+        ((3,), [], "neumann", None, ValueError, "`widths` must be a sequence"),
+        ((3,), [1, 1], "neumann", None, ValueError, "between 1 and the 1 axes of `x`"),
+        ((2, 0), [1], "neumann", None, ValueError, "at least one point on every padded axis"),
+        ((2, 3), [1], "wall", None, ValueError, "`boundary_mode` must be one of"),
+        ((2, 3), [1], "neumann", 1.0, ValueError, "`value` needs an end that is one of"),
+        ((2, 3), [1], "dirichlet", jnp.ones(3), ValueError, "(2,), got shape (3,)"),
+        ((2, 3), [1], "dirichlet", jnp.ones((2, 1)), ValueError, "got shape (2, 1)"),
+        ((2, 3), [1], "dirichlet", 1j, TypeError, "fits `x` of float32, got complex64"),
+        ((2, 3), [1], "dirichlet", (1.0, 2.0), ValueError, "one entry per padded axis, 1 here"),
+        ((2, 3), [1], "dirichlet", ((1.0,),), ValueError, "one entry per end of an axis, 2 here"),
+        ((2, 3), [1], [MIXED], ((1.0, 2.0),), ValueError, "got 1.0 for axis 0"),
+        ((2, 3), [1], "neumann", (1.0,), ValueError, "got 1.0 for axis 0"),
+    ],
+)
+def test_bad_padding(shape, widths, mode, value, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        pad(jnp.zeros(shape), widths, mode, value)
+
+
+def test_value_that_would_be_rounded_is_refused():
+    with pytest.raises(TypeError, match="fits `x` of int32, got float32"):
+        pad(jnp.arange(3, dtype=jnp.int32), [1], "dirichlet", 0.5)
+
+
+@pytest.mark.parametrize("k, d, lower, upper", [(1, 5, 0, 0), (2, 3, 0, 3), (5, 2, 4, 4)])
+def test_same_padding(k, d, lower, upper):
+    assert same_padding((k,), (d,)) == ((lower, upper),)
+
+
+@pytest.mark.parametrize("k", range(1, 6))
+@pytest.mark.parametrize("s", range(1, 4))
+@pytest.mark.parametrize("d", range(1, 4))
+def test_transposed_widths_hold_what_the_taps_read(k, s, d):
+    """Output `j = 0` reads down to `-(k // 2) * d`, the last output up to `(k - 1) // 2 * d`
+    beyond `(N - 1) * s + o`; of the points between, the extension holds every `s`-th.
+    """
+    for o in range(s):
+        padding = same_padding((k,), (d,))
+        ((lower, upper),), ((lower_zeros, upper_zeros),) = transposed_widths(
+            (k,), (s,), padding, (o,), (d,)
+        )
+        assert lower * s + lower_zeros == k // 2 * d
+        assert upper * s + upper_zeros == (k - 1) // 2 * d + o
+        assert 0 <= lower_zeros < s and 0 <= upper_zeros < s
+
+
+def test_transposed_widths_cut_off_what_padding_removes():
+    assert transposed_widths((1,), (2,), ((3, 4),), (1,), (1,)) == (((0, 0),), ((-3, -3),))
+
+
+@pytest.mark.parametrize("value", [2, np.int64(2), np.int8(2), np.array(2)])
+def test_integers_of_all_kinds(value):
+    assert arguments.integer(value, "n") == 2
+    assert arguments.integers(value, 3, "n") == (2, 2, 2)
+    assert arguments.integers([value, 1], 2, "n") == (2, 1)
+    assert all(type(n) is int for n in arguments.integers([value, 1], 2, "n"))
+    assert arguments.widths([value, (0, value)], 2, "n") == ((2, 2), (0, 2))
+
+
+def test_integers_in_an_array():
+    assert arguments.integers(np.array([3, 5]), 2, "kernel_size") == (3, 5)
+
+
+@pytest.mark.parametrize("value", [True, np.bool_(True), 1.0, "1", None, [1], 1j])
+def test_what_is_no_integer(value):
+    with pytest.raises(TypeError, match=re.escape(f"`n` must be an integer >= 1, got {value!r}")):
+        arguments.integer(value, "n")
+
+
+@pytest.mark.parametrize(
+    "value, error, text",
+    [
+        (0, ValueError, "got 0"),
+        ([1, -1], ValueError, "got [1, -1]"),
+        ([1, 2, 3], ValueError, "has 3 entries instead of 2"),
+        ([1, True], TypeError, "got [1, True]"),
+        ([1, 2.0], TypeError, "got [1, 2.0]"),
+        ("12", TypeError, "got '12'"),
+        (1.5, TypeError, "got 1.5"),
+    ],
+)
+def test_what_are_no_integers(value, error, text):
+    with pytest.raises(error, match=re.escape(text)) as caught:
+        arguments.integers(value, 2, "stride")
+    assert "`stride` must be an integer >= 1, or a sequence" in str(caught.value)
+
+
+def test_groups_divide_the_channels():
+    assert arguments.groups(np.int32(2), 4, 6) == 2
+    with pytest.raises(ValueError, match="`groups` must divide `in_channels` = 4, got 3"):
+        arguments.groups(3, 4, 6)
+    with pytest.raises(ValueError, match="`groups` must divide `out_channels` = 6, got 4"):
+        arguments.groups(4, 4, 6)
+
+
+def test_dtypes(dtype):
+    assert arguments.parameter_dtype(None) == dtype
+    assert arguments.parameter_dtype("bfloat16") == jnp.bfloat16
+    for wrong in (complex, "int32", "float99", "float8_e5m2", bool):
+        with pytest.raises(TypeError, match="`dtype` must be None or one of"):
+            arguments.parameter_dtype(wrong)
+
+
+def test_double_precision_must_be_switched_on(x64):
+    assert arguments.parameter_dtype("float64") == jnp.float64
+    jax.config.update("jax_enable_x64", False)
+    with pytest.raises(ValueError, match="got float64: set the configuration .*`jax_enable_x64`"):
+        arguments.parameter_dtype("float64")

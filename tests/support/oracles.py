@@ -1,0 +1,187 @@
+"""What the layers are checked against: float64 numpy, dense matrices and plain loops.
+
+Nothing here calls JAX or any of the packages.
+"""
+
+import functools
+import itertools
+
+import numpy as np
+
+
+MIRROR_MODES = ("neumann", "neumann_cell", "dirichlet_node", "dirichlet_cell")
+END_MODES = (*MIRROR_MODES, "dirichlet", "outflow")
+ALL_ENDS = (("periodic", "periodic"), *itertools.product(END_MODES, END_MODES))
+
+
+@functools.cache
+def extension_row(position, size, ends):
+    """The extension `e[position]` as coefficients of `x[0..size-1]` and of the two wall values.
+
+    The formulas as they stand in the table of the documentation of `pad`, with `e` on their right
+    sides wherever it has `x`, so that they apply in turn.
+    """
+    j, n, (lower, upper) = position, size, ends
+
+    def e(index):
+        return extension_row(index, n, ends)
+
+    unit = np.eye(n + 2)
+    if 0 <= j < n:
+        return unit[j]
+    if lower == "periodic":
+        return unit[j % n]
+    if n == 1 and ends == ("neumann", "neumann"):
+        return unit[0]
+    if j < 0:
+        wall = unit[n]
+        if lower == "dirichlet":
+            return wall
+        if lower == "outflow":
+            return unit[0]
+        if lower == "neumann":
+            return e(-j)
+        if lower == "neumann_cell":
+            return e(-1 - j)
+        if lower == "dirichlet_cell":
+            return 2 * wall - e(-1 - j)
+        if lower == "dirichlet_node":
+            return wall if j == -1 else 2 * wall - e(-2 - j)
+    else:
+        wall, beyond = unit[n + 1], j - (n - 1)
+        if upper == "dirichlet":
+            return wall
+        if upper == "outflow":
+            return unit[n - 1]
+        if upper == "neumann":
+            return e(n - 1 - beyond)
+        if upper == "neumann_cell":
+            return e(n - beyond)
+        if upper == "dirichlet_cell":
+            return 2 * wall - e(n - beyond)
+        if upper == "dirichlet_node":
+            return wall if beyond == 1 else 2 * wall - e(n + 1 - beyond)
+    raise AssertionError(ends)
+
+
+def extension_matrix(positions, size, ends, values=(0.0, 0.0)):
+    """The matrix and the constant of `e[positions] = matrix @ x + constant`."""
+    rows = np.array([extension_row(j, size, ends) for j in positions]).reshape(-1, size + 2)
+    return rows[:, :size], rows[:, size:] @ np.asarray(values, float)
+
+
+def unfolded_field(x, ends, positions):
+    """The extension of `x` between two mirrors (or of a periodic `x`) from one whole period of it.
+
+    The field and its image in the upper mirror, shortened by the node that a lower mirror of
+    `neumann` shares with the next period, or lengthened by the wall node of `dirichlet_node`, is a
+    period, or half of one if exactly one of the mirrors changes the sign.
+    """
+    lower, upper = ends
+    if lower == "periodic" or (len(x) == 1 and ends == ("neumann", "neumann")):
+        period, sign = x, 1
+    else:
+        image = {
+            "neumann": x[-2::-1] if len(x) > 1 else x[:0],
+            "neumann_cell": x[::-1],
+            "dirichlet_cell": -x[::-1],
+            "dirichlet_node": np.concatenate([[0.0], -x[::-1]]),
+        }[upper]
+        period = np.concatenate([x, image])
+        if lower == "neumann":
+            period = period[:-1]
+        if lower == "dirichlet_node":
+            period = np.concatenate([period, [0.0]])
+        sign = -1 if lower.startswith("dirichlet") != upper.startswith("dirichlet") else 1
+    turns, places = np.divmod(np.asarray(positions), len(period))
+    return np.where(turns % 2, sign, 1) * period[places]
+
+
+def convolution(x, weight, bias, *, stride, dilation, groups, ends, padding=None):
+    """Output `i` sums `weight[t] e[i * s + t * d - lower]`; `lower` is `(k - 1) // 2 * d` and the
+    number of outputs `ceil(N / s)` unless `padding` gives the widths.
+    """
+
+    def positions(axis, tap):
+        n, k, s, d = x.shape[1 + axis], weight.shape[2 + axis], stride[axis], dilation[axis]
+        if padding is None:
+            lower, outputs = (k - 1) // 2 * d, -(-n // s)
+        else:
+            lower, upper = padding[axis]
+            outputs = (n + lower + upper - (k - 1) * d - 1) // s + 1
+        return [i * s + tap * d - lower for i in range(outputs)]
+
+    def matrix(axis, tap):
+        return extension_matrix(positions(axis, tap), x.shape[1 + axis], ends[axis])[0]
+
+    return _sum_over_taps(x, weight, bias, groups, matrix)
+
+
+def transposed_convolution(
+    x, weight, bias, *, stride, dilation, groups, ends, output_padding, padding=None
+):
+    """Output `j` sums `weight[t] z[j + t * d - lower]` with `z[i * s] = e[i]`, else 0; `lower` is
+    `k // 2 * d` and the number of outputs `(N - 1) * s + 1 + o`, unless `padding` is that of
+    another convolution to be transposed.
+    """
+
+    def matrix(axis, tap):
+        n, k, s, d = x.shape[1 + axis], weight.shape[2 + axis], stride[axis], dilation[axis]
+        outputs = (n - 1) * s + 1 + output_padding[axis]
+        lower = k // 2 * d
+        if padding is not None:
+            lower = (k - 1) * d - padding[axis][0]
+            outputs += (k - 1) * d - sum(padding[axis])
+        result = np.zeros((outputs, n))
+        for j in range(outputs):
+            place = j + tap * d - lower
+            if place % s == 0:
+                result[j] = extension_row(place // s, n, ends[axis])[:n]
+        return result
+
+    return _sum_over_taps(x, weight, bias, groups, matrix)
+
+
+def _sum_over_taps(x, weight, bias, groups, matrix):
+    """The convolution, and the same sum over absolute values, which bounds its rounding."""
+    x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    c_out, per_group = weight.shape[:2]
+    total = magnitude = 0.0
+    for tap in np.ndindex(weight.shape[2:]):
+        read, read_magnitude = x, np.abs(x)
+        for axis, t in enumerate(tap):
+            rows = matrix(axis, t)
+            read = np.moveaxis(np.tensordot(rows, read, (1, 1 + axis)), 0, 1 + axis)
+            read_magnitude = np.moveaxis(
+                np.tensordot(np.abs(rows), read_magnitude, (1, 1 + axis)), 0, 1 + axis
+            )
+        w = weight[(..., *tap)]
+        blocks, magnitudes = [], []
+        for g in range(groups):
+            own = slice(g * per_group, (g + 1) * per_group)
+            rows = w[g * (c_out // groups) : (g + 1) * (c_out // groups)]
+            blocks.append(np.tensordot(rows, read[own], 1))
+            magnitudes.append(np.tensordot(np.abs(rows), read_magnitude[own], 1))
+        total = total + np.concatenate(blocks)
+        magnitude = magnitude + np.concatenate(magnitudes)
+    if bias is not None:
+        total = total + np.asarray(bias, np.float64)
+        magnitude = magnitude + np.abs(np.asarray(bias, np.float64))
+    return total, magnitude
+
+
+def assert_within_rounding(actual, oracle, magnitude, terms):
+    """A sum of `terms` products, each rounded once, and of `terms - 1` additions is off by at most
+    `terms * eps` of the sum of absolute values, whatever its order (N. J. Higham, "Accuracy and
+    Stability of Numerical Algorithms", 2nd ed., section 3.1: `gamma_n < n eps` with the unit
+    roundoff `eps / 2`, while `n eps < 1`).
+    """
+    import ml_dtypes
+
+    eps = float(ml_dtypes.finfo(actual.dtype).eps)
+    assert terms * eps < 1
+    actual = np.asarray(actual, np.float64)
+    assert actual.shape == oracle.shape
+    np.testing.assert_array_less(
+        np.abs(actual - oracle), terms * eps * magnitude + np.finfo(np.float64).tiny
+    )
