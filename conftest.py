@@ -9,6 +9,10 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# The default generator, threefry, takes a second to compile for every new shape of weights; this
+# one a tenth. Tests that need threefry ask for it.
+jax.config.update("jax_default_prng_impl", "rbg")
+
 # A failing case prints the `reproduce_failure` blob that runs it again. No deadline: the first
 # call of every shape compiles.
 hypothesis.settings.register_profile("project", deadline=None, max_examples=30, print_blob=True)

@@ -185,3 +185,38 @@ def assert_within_rounding(actual, oracle, magnitude, terms):
     np.testing.assert_array_less(
         np.abs(actual - oracle), terms * eps * magnitude + np.finfo(np.float64).tiny
     )
+
+
+def kept_modes(num_modes):
+    """Every kept wavenumber with the place of its weights: pairs `(wavenumbers, (group, *index))`."""
+    for group in range(2 ** (len(num_modes) - 1)):
+        for index in np.ndindex(*num_modes):
+            wavenumbers = tuple(
+                i - m if axis < len(num_modes) - 1 and group >> axis & 1 else i
+                for axis, (i, m) in enumerate(zip(index, num_modes, strict=True))
+            )
+            yield wavenumbers, (group, *index)
+
+
+def spectral_convolution(x, weights_real, weights_imag):
+    """`y[j] = 1/N sum over kept k of c_k Re(W_k X_k exp(2 pi i k.j/N))`, term by term.
+
+    The second result bounds the magnitude of every output: `|X_k|` by the sum of `|x|`.
+    """
+    x = np.asarray(x, np.float64)
+    weights = np.asarray(weights_real, np.float64) + 1j * np.asarray(weights_imag, np.float64)
+    spatial, num_modes = x.shape[1:], weights.shape[3:]
+    points = np.meshgrid(*(np.arange(n) / n for n in spatial), indexing="ij")
+    y = np.zeros((weights.shape[1], *spatial))
+    bound = 0.0
+    total = np.sum(np.abs(x), axis=tuple(range(1, x.ndim)))
+    for wavenumbers, (group, *index) in kept_modes(num_modes):
+        wave = np.exp(
+            2j * np.pi * sum(k * p for k, p in zip(wavenumbers, points, strict=True))
+        )
+        coefficient = np.tensordot(x, wave.conj(), x.ndim - 1)
+        weight = weights[(group, slice(None), slice(None), *index)]
+        count = 2 if 0 < 2 * wavenumbers[-1] < spatial[-1] else 1
+        y += count * np.real(np.multiply.outer(weight @ coefficient, wave)) / wave.size
+        bound = bound + count * np.abs(weight) @ total / wave.size
+    return y, float(np.max(bound))

@@ -17,7 +17,7 @@ def spectral_convolve(
     Half-precision fields are transformed in float32: no backend's FFT takes them.
     """
     dtype = x.dtype
-    working = jnp.promote_types(dtype, jnp.float32)
+    working = dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
     *full_axes, half_axis = range(1, x.ndim)
     num_modes = weights_real.shape[3:]
 

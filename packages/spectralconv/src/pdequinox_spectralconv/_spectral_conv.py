@@ -1,7 +1,8 @@
 """The spectral layer: its construction and documentation. The arithmetic is in `_multiply`."""
 
 import math
-from typing import Any
+import numbers
+from typing import Any, TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
 import jax.random as jr
@@ -9,6 +10,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pdequinox_padding.arguments import field, Integer, integer, Integers, integers, parameter_dtype
 
 from ._multiply import spectral_convolve
+
+
+if TYPE_CHECKING:
+    WeightScale: TypeAlias = float | None
+else:
+    WeightScale = Any  # The check below has the better message.
 
 
 class SpectralConv(eqx.Module):
@@ -43,7 +50,7 @@ class SpectralConv(eqx.Module):
         num_modes: Integers,
         *,
         key: PRNGKeyArray,
-        weight_scale: float | None = None,
+        weight_scale: WeightScale = None,
         dtype: Any = None,
     ):
         """**Arguments:**
@@ -73,11 +80,12 @@ class SpectralConv(eqx.Module):
         self.num_modes = integers(num_modes, self.num_spatial_dims, "num_modes")
         parsed_dtype = parameter_dtype(dtype)
         if weight_scale is None:
-            scale = 1 / (self.in_channels * self.out_channels)
-        else:
-            scale = float(weight_scale)
-            if not math.isfinite(scale):
-                raise ValueError(f"`weight_scale` must be finite, got {weight_scale!r}.")
+            weight_scale = 1 / (self.in_channels * self.out_channels)
+        if not isinstance(weight_scale, numbers.Real):
+            raise TypeError(f"`weight_scale` must be None or a number, got {weight_scale!r}.")
+        scale = float(weight_scale)
+        if not math.isfinite(scale):
+            raise ValueError(f"`weight_scale` must be finite, got {weight_scale!r}.")
 
         shape = (
             2 ** (self.num_spatial_dims - 1),

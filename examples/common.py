@@ -1,0 +1,187 @@
+"""What the examples share: their options, the training loop, the error, and the written results."""
+
+import argparse
+import functools
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+
+Network = TypeVar("Network", bound=eqx.Module)
+Batch = tuple[np.ndarray, ...]
+Loss = Callable[..., Float[Array, ""]]
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def parse_options(description: str) -> argparse.Namespace:
+    """The command line: `short`, `seed` and `output`, the folder for the results or `None`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--short", action="store_true", help="a run of seconds, to test the code")
+    parser.add_argument("--seed", type=int, default=0, help="of data, weights and batches")
+    parser.add_argument(
+        "--output", type=Path, help="folder for the results; default: docs, and nowhere if --short"
+    )
+    options = parser.parse_args()
+    if options.output is None and not options.short:
+        options.output = DOCS
+    return options
+
+
+def batches(data: Batch, batch_size: int, seed: int) -> Iterator[Batch]:
+    """Endless random batches: every sample once per epoch, but for an incomplete last batch."""
+    num_samples = len(data[0])
+    if num_samples < batch_size:
+        raise ValueError(f"`batch_size` must be at most {num_samples}, got {batch_size}.")
+    generator = np.random.default_rng(seed)
+    while True:
+        order = generator.permutation(num_samples)
+        for start in range(0, num_samples - batch_size + 1, batch_size):
+            chosen = order[start : start + batch_size]
+            yield tuple(array[chosen] for array in data)
+
+
+@functools.cache
+def make_optimiser(num_steps: int, learning_rate: float) -> optax.GradientTransformation:
+    """Adam (https://arxiv.org/abs/1412.6980) with a learning rate that falls to 0 like a cosine.
+
+    Cached, so that networks of the same structure share one compiled step.
+    """
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+
+
+# One compiled call per step. Many steps per call, by `jax.lax.scan`, took twice as long per step
+# (20 ms and not 10 ms, the U-Net of `emulators.py` on two cores, JAX 0.10.2).
+@eqx.filter_jit
+def train_step(
+    network: Network,
+    state: optax.OptState,
+    batch: Batch,
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+) -> tuple[Network, optax.OptState, Float[Array, ""]]:
+    value, gradient = eqx.filter_value_and_grad(loss)(network, *batch)
+    updates, state = optimiser.update(gradient, state)
+    return eqx.apply_updates(network, updates), state, value
+
+
+def train(
+    network: Network,
+    loss: Loss,
+    data: Batch,
+    *,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    label: str,
+) -> tuple[Network, float]:
+    """Minimises the loss by stochastic gradients, with a progress bar.
+
+    **Arguments:**
+
+    - `loss`: Called as `loss(network, *batch)`.
+    - `data`: Arrays of shape `(num_samples, ...)`; a batch has some samples of each.
+    - `label`: Shown at the progress bar.
+
+    **Returns:**
+
+    The trained network, and the seconds that it took, compilation included.
+    """
+    optimiser = make_optimiser(num_steps, learning_rate)
+    state = optimiser.init(eqx.filter(network, eqx.is_inexact_array))
+    start = time.perf_counter()
+    # A terminal is redrawn often; a log, where every redrawing stays, is not.
+    interval = 0.2 if sys.stderr.isatty() else 5
+    with tqdm(total=num_steps, desc=label, mininterval=interval, ncols=88) as bar:
+        values = []
+        for _, batch in zip(range(num_steps), batches(data, batch_size, seed), strict=False):
+            network, state, value = train_step(network, state, batch, loss, optimiser)
+            values.append(value)
+            # `float` waits for the device, so it is called once for many steps.
+            if len(values) == 25 or bar.n + len(values) == num_steps:
+                bar.set_postfix(loss=f"{np.mean([float(v) for v in values]):.1e}", refresh=False)
+                bar.update(len(values))
+                values = []
+    return network, time.perf_counter() - start
+
+
+def num_parameters(network: eqx.Module) -> int:
+    arrays = jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array))
+    return sum(array.size for array in arrays)
+
+
+def relative_error(prediction: np.ndarray, truth: np.ndarray, num_axes: int) -> np.ndarray:
+    """The normalised root-mean-square error `||prediction - truth|| / ||truth||`, with the norms
+    over the last `num_axes` axes.
+    """
+    axes = tuple(range(-num_axes, 0))
+    difference = np.sum((prediction - truth) ** 2, axis=axes)
+    return np.sqrt(difference / np.sum(truth**2, axis=axes))
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on beside the code: the processor and the versions."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": model,
+        "cores": cores,
+        "jax_device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "equinox": eqx.__version__,
+    }
+
+
+def machine_line() -> str:
+    found = machine()
+    device = "" if found["jax_device"] == "cpu" else f", JAX on {found['jax_device']}"
+    return (
+        f"Machine: {found['cpu']}, {found['cores']} cores{device}; Python {found['python']}, "
+        f"JAX {found['jax']}, Equinox {found['equinox']}."
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of aligned columns, the first to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [cells[0].ljust(widths[0])]
+        padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    return "\n".join(line(cells) for cells in (header, rule, *rows))
+
+
+def save(output: Path, name: str, text: str, results: dict[str, Any], figure: Figure) -> None:
+    """Writes `name.md`, `name.json` and `name.png` into the folder `output`."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    document = {**results, "machine": machine()}
+    (output / f"{name}.json").write_text(
+        json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    figure.savefig(output / f"{name}.png", dpi=120, pil_kwargs={"optimize": True})
+    written = ", ".join(f"{name}.{suffix}" for suffix in ("md", "json", "png"))
+    print(f"Written to {output}: {written}")

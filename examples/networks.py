@@ -1,0 +1,114 @@
+"""The two networks of the examples, built from the layers of `pdequinox.conv` and nothing else."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pdequinox.conv import (
+    BoundaryMode,
+    PhysicsConv,
+    PhysicsConvTranspose,
+    PointwiseLinearConv,
+    SpectralConv,
+)
+
+
+class UNet(eqx.Module):
+    """A U-Net (Ronneberger et al., https://arxiv.org/abs/1505.04597): `num_levels` times half the
+    resolution, and back, with a skip connection at every resolution.
+
+    Every spatial axis must have a multiple of `2**num_levels` points. `boundary_mode` is handed to
+    every convolution, so that what lies outside the grid is known at every resolution.
+    """
+
+    lift: PhysicsConv
+    downs: list[PhysicsConv]
+    encoders: list[PhysicsConv]
+    ups: list[PhysicsConvTranspose]
+    skips: list[PointwiseLinearConv]
+    decoders: list[PhysicsConv]
+    head: PointwiseLinearConv
+
+    def __init__(
+        self,
+        num_spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int,
+        num_levels: int,
+        boundary_mode: BoundaryMode,
+        key: PRNGKeyArray,
+    ):
+        lift_key, head_key, *level_keys = jr.split(key, 2 + num_levels)
+        D, mode = num_spatial_dims, boundary_mode
+        self.lift = PhysicsConv(D, in_channels, width, 3, boundary_mode=mode, key=lift_key)
+        self.downs, self.encoders, self.ups, self.skips, self.decoders = [], [], [], [], []
+        for level_key in level_keys:
+            k1, k2, k3, k4, k5 = jr.split(level_key, 5)
+            self.downs.append(PhysicsConv(D, width, width, 3, stride=2, boundary_mode=mode, key=k1))
+            self.encoders.append(PhysicsConv(D, width, width, 3, boundary_mode=mode, key=k2))
+            # An even number of points comes back from half as many with one more output above.
+            self.ups.append(
+                PhysicsConvTranspose(
+                    D, width, width, 3, stride=2, output_padding=1, boundary_mode=mode, key=k3
+                )
+            )
+            self.skips.append(PointwiseLinearConv(D, 2 * width, width, key=k4))
+            self.decoders.append(PhysicsConv(D, width, width, 3, boundary_mode=mode, key=k5))
+        self.head = PointwiseLinearConv(D, width, out_channels, key=head_key)
+
+    def __call__(self, x: Float[Array, "in_channels ..."]) -> Float[Array, "out_channels ..."]:
+        x = jax.nn.silu(self.lift(x))
+        fine = []
+        for down, encoder in zip(self.downs, self.encoders, strict=True):
+            fine.append(x)
+            x = jax.nn.silu(down(x))
+            x = jax.nn.silu(encoder(x))
+        for up, skip, decoder in reversed(
+            list(zip(self.ups, self.skips, self.decoders, strict=True))
+        ):
+            x = jax.nn.silu(up(x))
+            x = jax.nn.silu(skip(jnp.concatenate([fine.pop(), x])))
+            x = jax.nn.silu(decoder(x))
+        return self.head(x)
+
+
+class FNO(eqx.Module):
+    """A Fourier neural operator (Li et al., https://arxiv.org/abs/2010.08895): each block adds a
+    convolution with a global kernel, given by its lowest Fourier modes, and a pointwise one.
+    """
+
+    lift: PointwiseLinearConv
+    spectral: list[SpectralConv]
+    bypass: list[PointwiseLinearConv]
+    head: PointwiseLinearConv
+
+    def __init__(
+        self,
+        num_spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int,
+        num_modes: int,
+        num_blocks: int,
+        key: PRNGKeyArray,
+    ):
+        lift_key, head_key, *block_keys = jr.split(key, 2 + num_blocks)
+        D = num_spatial_dims
+        self.lift = PointwiseLinearConv(D, in_channels, width, key=lift_key)
+        self.spectral, self.bypass = [], []
+        for block_key in block_keys:
+            spectral_key, bypass_key = jr.split(block_key)
+            self.spectral.append(SpectralConv(D, width, width, num_modes, key=spectral_key))
+            self.bypass.append(PointwiseLinearConv(D, width, width, key=bypass_key))
+        self.head = PointwiseLinearConv(D, width, out_channels, key=head_key)
+
+    def __call__(self, x: Float[Array, "in_channels ..."]) -> Float[Array, "out_channels ..."]:
+        x = self.lift(x)
+        for spectral, bypass in zip(self.spectral, self.bypass, strict=True):
+            x = jax.nn.silu(spectral(x) + bypass(x))
+        return self.head(x)

@@ -1,0 +1,256 @@
+"""Trains the same U-Net on the steady heat problem between walls, with the right boundary modes and
+with two wrong ones, and compares the errors near the walls. Run it by `hatch run examples:walls`.
+"""
+
+from dataclasses import asdict, dataclass
+
+import common
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib import colormaps, pyplot as plt
+from matplotlib.figure import Figure
+from networks import UNet
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from pdequinox.conv import BoundaryMode
+
+
+# On axis 0 (x) the temperature is 0 at the lower wall, and no heat flows through the upper one;
+# axis 1 (y) is periodic. The points are the centres of the cells.
+MODES: dict[str, BoundaryMode] = {
+    "right modes": (("dirichlet_cell", "neumann_cell"), "periodic"),
+    "zeros everywhere": "dirichlet",
+    "periodic everywhere": "periodic",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    num_points: int = 24  # per axis
+    num_waves: int = 8  # in a random source
+    num_train: int = 512
+    num_test: int = 128
+    num_steps: int = 400
+    batch_size: int = 16
+    learning_rate: float = 4e-3
+    width: int = 16
+    num_levels: int = 3
+    num_seeds: int = 3
+    num_near: int = 2  # cells closest to a wall that count as "at" it
+
+
+SHORT = Settings(num_train=64, num_test=16, num_steps=60, num_seeds=1)
+
+
+def heat_matrix(n: int) -> sparse.csc_array:
+    """The finite-volume matrix of `-u_xx - u_yy` on `n * n` cells of the unit square, x first.
+
+    Heat flows at `(u_1 - u_2) / h` between neighbouring cells of width `h`, and at `u / (h / 2)`
+    through the cold wall, which is half a cell from its cell's centre: `(3 u_1 - u_2) / h^2` there,
+    and `(u_n - u_{n-1}) / h^2` at the insulated wall. (S. V. Patankar, Numerical Heat Transfer and
+    Fluid Flow, 1980, chapter 4.)
+    """
+    neighbours = sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(n, n))
+    around = sparse.diags_array([1.0, 1.0], offsets=[1 - n, n - 1], shape=(n, n))
+    along_x = sparse.diags_array(np.r_[3.0, np.full(n - 2, 2.0), 1.0]) - neighbours
+    along_y = 2.0 * sparse.eye_array(n) - neighbours - around
+    eye = sparse.eye_array(n)
+    return sparse.csc_array(n**2 * (sparse.kron(along_x, eye) + sparse.kron(eye, along_y)))
+
+
+def random_sources(settings: Settings, num_samples: int, seed: int) -> Float[np.ndarray, "S n n"]:
+    """Sums of waves of random direction, phase and amplitude, periodic in y but not in x."""
+    generator = np.random.default_rng(seed)
+    shape = (num_samples, settings.num_waves, 1, 1)
+    along_x = generator.uniform(0, 2, shape)
+    along_y = generator.integers(-4, 5, shape)
+    phase = generator.uniform(0, 2 * np.pi, shape)
+    amplitude = generator.normal(size=shape) * np.sqrt(2 / settings.num_waves)
+    centres = (np.arange(settings.num_points) + 0.5) / settings.num_points
+    x, y = centres[:, None], centres[None, :]
+    waves = amplitude * np.cos(2 * np.pi * (along_x * x + along_y * y) + phase)
+    return waves.sum(axis=1)
+
+
+def make_data(
+    settings: Settings, seed: int
+) -> tuple[Float[np.ndarray, "S 1 n n"], Float[np.ndarray, "S 1 n n"]]:
+    """Heat sources, and the temperatures that they cause, in units of their standard deviation."""
+    sources = random_sources(settings, settings.num_train + settings.num_test, seed)
+    factors = splu(heat_matrix(settings.num_points))
+    solutions = factors.solve(sources.reshape(len(sources), -1).T).T.reshape(sources.shape)
+    solutions /= solutions[: settings.num_train].std()
+    return sources[:, None].astype(np.float32), solutions[:, None].astype(np.float32)
+
+
+def loss(
+    network: UNet, sources: Float[Array, "B 1 n n"], solutions: Float[Array, "B 1 n n"]
+) -> Float[Array, ""]:
+    return jnp.mean((jax.vmap(network)(sources) - solutions) ** 2)
+
+
+@eqx.filter_jit
+def predict(network: UNet, sources: Float[Array, "S 1 n n"]) -> Float[Array, "S 1 n n"]:
+    return jax.vmap(network)(sources)
+
+
+def error_map(
+    prediction: Float[np.ndarray, "S 1 n n"], truth: Float[np.ndarray, "S 1 n n"]
+) -> Float[np.ndarray, "n n"]:
+    """The squared error of each cell, over the squared truth of the average cell: means over the
+    samples. Its mean over any cells is the square of the relative error there.
+    """
+    return np.mean((prediction - truth)[:, 0] ** 2, axis=0) / np.mean(truth**2)
+
+
+def summarise(errors: Float[np.ndarray, "runs n n"], near: int) -> dict[str, list[float]]:
+    """The relative errors on parts of the domain, one per run."""
+    parts = {
+        "whole domain": errors,
+        "cold wall": errors[:, :near],
+        "insulated wall": errors[:, -near:],
+        "periodic ends": np.concatenate([errors[:, :, :near], errors[:, :, -near:]], axis=2),
+    }
+    return {
+        name: [float(f"{value:.4g}") for value in np.sqrt(part.mean(axis=(1, 2)))]
+        for name, part in parts.items()
+    }
+
+
+def draw(
+    truth: Float[np.ndarray, "n n"],
+    predictions: dict[str, Float[np.ndarray, "n n"]],
+    errors: dict[str, Float[np.ndarray, "runs n n"]],
+) -> Figure:
+    """One held-out sample with the error of each network, and the relative errors along x and y:
+    the median of the runs as a line, their range as a band.
+    """
+    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 8.5, "axes.linewidth": 0.6})
+    figure = plt.figure(figsize=(8, 4.8), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.15])
+
+    shown = {"truth": truth}
+    shown |= {f"error, {name}": prediction - truth for name, prediction in predictions.items()}
+    limit = max(np.abs(values).max() for values in shown.values())
+    panels = upper.subplots(1, 4)
+    for panel, (title, values) in zip(panels, shown.items(), strict=True):
+        image = panel.imshow(
+            values.T,
+            extent=(0, 1, 0, 1),
+            origin="lower",
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            interpolation="bilinear",
+            interpolation_stage="data",
+        )
+        panel.set(title=title, xlabel="x", xticks=[0, 1], yticks=[0, 1])
+        panel.tick_params(labelleft=panel is panels[0])
+    panels[0].set_ylabel("y")
+    upper.colorbar(image, ax=panels, label="temperature", pad=0.01, aspect=14, shrink=0.85)
+
+    panels = lower.subplots(1, 2, sharey=True)
+    for axis, panel in enumerate(panels):
+        for (name, squares), colour in zip(
+            errors.items(), colormaps["Dark2"].colors[:3], strict=True
+        ):
+            profiles = np.sqrt(squares.mean(axis=2 - axis))
+            centres = (np.arange(profiles.shape[1]) + 0.5) / profiles.shape[1]
+            low, middle, high = np.quantile(profiles, [0, 0.5, 1], axis=0)
+            panel.plot(centres, middle, color=colour, label=name, linewidth=1.6)
+            panel.fill_between(centres, low, high, color=colour, alpha=0.25, linewidth=0)
+    panels[0].set(
+        xlabel="x, from the cold wall to the insulated wall",
+        ylabel="relative error",
+        xlim=(0, 1),
+        ylim=(0, None),
+    )
+    panels[1].set(xlabel="y, periodic", xlim=(0, 1))
+    handles, labels = panels[0].get_legend_handles_labels()
+    lower.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def main() -> None:
+    options = common.parse_options(__doc__)
+    settings = SHORT if options.short else Settings()
+    sources, solutions = make_data(settings, options.seed)
+    data = (sources[: settings.num_train], solutions[: settings.num_train])
+    test, truth = sources[settings.num_train :], solutions[settings.num_train :]
+
+    predictions = {name: [] for name in MODES}
+    for run in range(settings.num_seeds):
+        seed = options.seed + run
+        for name, boundary_mode in MODES.items():
+            # Equal keys give equal initial weights, whatever the boundary modes; equal seeds give
+            # equal batches.
+            network = UNet(
+                2,
+                1,
+                1,
+                width=settings.width,
+                num_levels=settings.num_levels,
+                boundary_mode=boundary_mode,
+                key=jr.key(seed),
+            )
+            network, _ = common.train(
+                network,
+                loss,
+                data,
+                num_steps=settings.num_steps,
+                batch_size=settings.batch_size,
+                learning_rate=settings.learning_rate,
+                seed=seed,
+                label=f"{name:<19} {run + 1}/{settings.num_seeds}",
+            )
+            predictions[name].append(np.asarray(predict(network, test)))
+
+    errors = {
+        name: np.stack([error_map(prediction, truth) for prediction in runs])
+        for name, runs in predictions.items()
+    }
+    numbers = {name: summarise(runs, settings.num_near) for name, runs in errors.items()}
+    columns = list(next(iter(numbers.values())))
+
+    def cell(runs: list[float]) -> str:
+        if len(runs) == 1:
+            return f"{runs[0]:.3f}"
+        return f"{np.median(runs):.3f} ({min(runs):.3f}-{max(runs):.3f})"
+
+    rows = [[name, *(cell(row[column]) for column in columns)] for name, row in numbers.items()]
+    definition = (
+        "Root-mean-square error there over that of the truth on the whole domain, on "
+        f"{settings.num_test} held-out samples: median (range) over {settings.num_seeds} initial "
+        "weights, the same for each row. The network is a U-Net of "
+        f"{common.num_parameters(network):,} parameters; a prediction of 0 has error 1."
+    )
+    text = "\n".join(
+        [
+            common.markdown_table(["", *columns], rows),
+            "",
+            definition,
+            "",
+            common.machine_line(),
+        ]
+    )
+    print(f"\n{text}\n")
+    if options.output is not None:
+        samples = {name: runs[0][0, 0] for name, runs in predictions.items()}
+        results = {"seed": options.seed, "settings": asdict(settings), "results": numbers}
+        figure = draw(truth[0, 0], samples, errors)
+        common.save(options.output, "walls", text, results, figure)
+
+    error = np.median(numbers["right modes"]["whole domain"])
+    if not error < 1:
+        raise SystemExit(
+            f"With the right modes, the network does not beat a prediction of 0: error {error}."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Both convolutions against dense float64 loops, with the weights they are initialised with."""
+
+import itertools
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from pdequinox_padding import BOUNDARY_MODES
+from pdequinox_physconv import (
+    MorePaddingConv,
+    MorePaddingConvTranspose,
+    PhysicsConv,
+    PhysicsConvTranspose,
+)
+
+
+def case(spatial, kernel, stride=1, dilation=1, groups=1, channels=(2, 3), mode="periodic"):
+    """One row of the tables; an integer for every axis is written out."""
+    dims = len(spatial)
+    each = [v if isinstance(v, tuple) else (v,) * dims for v in (kernel, stride, dilation)]
+    return (spatial, *each, groups, channels, mode)
+
+
+UNEVEN = (("neumann", "dirichlet_cell"), "periodic", ("dirichlet_node", "outflow"))
+
+CASES = [
+    # Every kernel size with every stride and dilation, on sizes the stride does not divide.
+    *(
+        case((n,), k, s, d)
+        for n, k, s, d in itertools.product((7,), range(1, 6), range(1, 4), range(1, 4))
+    ),
+    # Every boundary mode, odd and even kernels that reach beyond the whole field.
+    *(
+        case(spatial, k, s, d, mode=mode)
+        for mode in BOUNDARY_MODES
+        for spatial, k, s, d in [
+            ((1,), 3, 1, 1),
+            ((1,), 4, 2, 3),
+            ((2,), 5, 1, 2),
+            ((3,), 4, 2, 3),
+            ((5, 6), (3, 4), (1, 2), (2, 1)),
+            ((3, 4, 2), (2, 3, 5), (1, 2, 1), 1),
+        ]
+    ),
+    # Every pair of different ends.
+    *(case((4,), 4, 2, 3, mode=[ends]) for ends in oracles.ALL_ENDS),
+    # Groups, depthwise included; channels that are few on one side.
+    *(
+        case(spatial, 3, s, 1, g, channels, mode=mode)
+        for spatial, mode in [((6,), "neumann"), ((4, 5), "periodic"), ((3, 4, 3), "dirichlet")]
+        for s in (1, 2)
+        for g, channels in [(2, (4, 6)), (4, (4, 4)), (3, (3, 6)), (1, (1, 5)), (1, (5, 1))]
+    ),
+    # Non-square kernels and grids, one mode per axis and per end.
+    *(
+        case(spatial, kernel, stride, dilation, mode=UNEVEN[: len(spatial)])
+        for spatial, kernel, stride, dilation in [
+            ((5, 7), (1, 4), (2, 3), (3, 2)),
+            ((8, 3), (5, 2), 1, (1, 4)),
+            ((4, 5, 3), (3, 1, 2), (2, 1, 3), (1, 2, 1)),
+            ((2, 3, 4), (4, 3, 5), 2, (2, 1, 1)),
+        ]
+    ),
+    # No limit to the number of axes.
+    case((3, 2, 4, 3), (2, 3, 1, 2), (1, 2, 2, 1), 1, mode="neumann_cell"),
+]
+
+
+KEY = jr.key(0)
+
+
+def normal(shape, dtype, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def check(layer, x, actual, ends, oracle, **arguments):
+    expected, magnitude = oracle(
+        np.asarray(x, float),
+        np.asarray(layer.weight, float),
+        None if layer.bias is None else np.asarray(layer.bias, float),
+        stride=layer.stride,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        ends=ends,
+        **arguments,
+    )
+    terms = math.prod(layer.weight.shape[1:]) + 1
+    oracles.assert_within_rounding(actual, expected, magnitude, terms)
+
+
+def check_both_layers(spatial, kernel, stride, dilation, groups, channels, mode, dtype, seed=0):
+    """The convolution and its transpose, the latter with the output padding of its constructor and
+    with that of the call.
+    """
+    dims, ends = len(spatial), both_ends(mode, len(spatial))
+    shared = dict(dilation=dilation, groups=groups, boundary_mode=mode, dtype=dtype)
+    shared |= dict(key=jr.fold_in(KEY, seed))
+    x = normal((channels[0], *spatial), dtype, seed)
+
+    layer = PhysicsConv(dims, *channels, kernel, stride, **shared)
+    actual = eqx.filter_jit(layer)(x)
+    assert actual.shape[1:] == tuple(-(-n // s) for n, s in zip(spatial, stride, strict=True))
+    check(layer, x, actual, ends, oracles.convolution)
+
+    most = tuple(s - 1 for s in stride)
+    layer = PhysicsConvTranspose(dims, *channels, kernel, stride, most, **shared)
+    results = jax.jit(lambda x: (layer(x), layer(x, output_padding=0)))(x)
+    for actual, output_padding in zip(results, [most, (0,) * dims], strict=True):
+        check(
+            layer,
+            x,
+            actual,
+            ends,
+            oracles.transposed_convolution,
+            output_padding=output_padding,
+        )
+
+
+def both_ends(mode, dims):
+    entries = [mode] * dims if isinstance(mode, str) else mode
+    return [(e, e) if isinstance(e, str) else e for e in entries]
+
+
+@pytest.mark.parametrize("row", CASES, ids=str)
+def test_layers_are_their_formulas(row, dtype):
+    check_both_layers(*row, dtype.name)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [0, 1, (3, 0), ((0, 4), (5, 2))], ids=str)
+def test_explicit_padding(padding, padding_mode, dtype):
+    pairs = [padding] * 2 if isinstance(padding, int) else padding
+    pairs = [(p, p) if isinstance(p, int) else p for p in pairs]
+    mode = {"zeros": "dirichlet", "reflect": "neumann", "replicate": "outflow"}
+    ends = both_ends(mode.get(padding_mode, "periodic"), 2)
+    arguments = dict(kernel_size=(3, 2), stride=(2, 1), padding=padding, dilation=(2, 3), key=KEY)
+
+    x = normal((2, 5, 7), dtype)
+    layer = MorePaddingConv(2, 2, 3, padding_mode=padding_mode, **arguments)
+    check(layer, x, eqx.filter_jit(layer)(x), ends, oracles.convolution, padding=pairs)
+
+    layer = MorePaddingConvTranspose(
+        2, 2, 3, padding_mode=padding_mode.upper(), output_padding=(1, 0), **arguments
+    )
+    check(
+        layer,
+        x,
+        eqx.filter_jit(layer)(x),
+        ends,
+        oracles.transposed_convolution,
+        output_padding=(1, 0),
+        padding=pairs,
+    )
+
+
+def test_explicit_zero_padding_is_that_of_equinox(dtype):
+    x = normal((4, 6, 7), dtype)
+    arguments = dict(
+        kernel_size=3, stride=2, padding=((1, 0), (2, 1)), dilation=2, groups=2, key=jr.key(0)
+    )
+    ours = MorePaddingConv(2, 4, 6, **arguments)
+    theirs = eqx.nn.Conv(2, 4, 6, **arguments)
+    np.testing.assert_array_equal(ours(x), theirs(x))
+    ours = MorePaddingConvTranspose(2, 4, 6, output_padding=1, **arguments)
+    theirs = eqx.nn.ConvTranspose(2, 4, 6, output_padding=1, **arguments)
+    np.testing.assert_array_equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision(name):
+    ends = [("neumann_cell", "outflow"), "periodic"]
+    check_both_layers((5, 4), (3, 2), (2, 2), (1, 1), 1, (2, 3), ends, name)
+
+
+@pytest.mark.parametrize("dtype_name", [None, "float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_initial_arrays_are_those_of_equinox(dtype_name, use_bias):
+    shared = dict(stride=2, dilation=3, groups=2, use_bias=use_bias, key=jr.key(5))
+    shared |= dict(dtype=dtype_name)
+    for ours, theirs in [
+        (PhysicsConv, eqx.nn.Conv),
+        (PhysicsConvTranspose, eqx.nn.ConvTranspose),
+    ]:
+        ours = ours(2, 4, 6, (3, 2), boundary_mode="neumann", **shared)
+        theirs = theirs(2, 4, 6, (3, 2), **shared)
+        pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+        for a, b in pairs:
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("layer_type", [PhysicsConv, PhysicsConvTranspose])
+def test_zero_bias(layer_type):
+    make = lambda **kw: layer_type(1, 2, 3, 3, key=jr.key(0), boundary_mode="periodic", **kw)
+    assert not jnp.any(make(zero_bias_init=True).bias)
+    assert jnp.all(make().bias != 0)
+    assert make(use_bias=False, zero_bias_init=True).bias is None
+    np.testing.assert_array_equal(make(zero_bias_init=True).weight, make().weight)
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_random_layers(data):
+    draw = data.draw
+    dims = draw(st.integers(1, 3), "num_spatial_dims")
+    per_axis = lambda low, high, name: tuple(
+        draw(st.lists(st.integers(low, high), min_size=dims, max_size=dims), name)
+    )
+    groups = draw(st.integers(1, 2), "groups")
+    check_both_layers(
+        per_axis(1, 5, "spatial"),
+        per_axis(1, 4, "kernel_size"),
+        per_axis(1, 3, "stride"),
+        per_axis(1, 3, "dilation"),
+        groups,
+        [groups * draw(st.integers(1, 2), name) for name in ("in", "out")],
+        [draw(st.sampled_from(oracles.ALL_ENDS), "ends") for _ in range(dims)],
+        "float32",
+        draw(st.integers(0, 2**31 - 1), "seed"),
+    )

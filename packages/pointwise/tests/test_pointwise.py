@@ -1,0 +1,111 @@
+"""The pointwise layer: a matrix at every point, its initial arrays, transformations and errors."""
+
+import re
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import oracles
+import pytest
+import transforms
+
+from pdequinox_pointwise import PointwiseLinearConv
+
+
+def make(key, out_channels=3, **arguments):
+    return PointwiseLinearConv(2, 2, out_channels, key=key, **arguments)
+
+
+@pytest.mark.parametrize("spatial", [(1,), (7,), (4, 5), (2, 3, 4), (2, 1, 3, 2)], ids=str)
+@pytest.mark.parametrize("channels", [(2, 3), (5, 1)], ids=str)
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_matrix_at_every_point(spatial, channels, use_bias, dtype):
+    dims = len(spatial)
+    layer = PointwiseLinearConv(dims, *channels, use_bias, key=jr.key(0))
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((channels[0], *spatial)), dtype)
+    weight = np.asarray(layer.weight, float).reshape(channels[::-1])
+    bias = np.asarray(layer.bias, float) if use_bias else np.zeros((1,) * (dims + 1))
+    expected = np.einsum("oi,i...->o...", weight, np.asarray(x, float)) + bias
+    magnitude = np.einsum("oi,i...->o...", np.abs(weight), np.abs(np.asarray(x, float)))
+    oracles.assert_within_rounding(
+        eqx.filter_jit(layer)(x), expected, magnitude + np.abs(bias), channels[0] + 1
+    )
+
+
+@pytest.mark.parametrize("dtype_name", [None, "float16", "bfloat16", "float32"])
+def test_initial_arrays_are_those_of_equinox(dtype_name):
+    ours = make(jr.key(3), dtype=dtype_name)
+    theirs = eqx.nn.Conv(2, 2, 3, 1, key=jr.key(3), dtype=dtype_name)
+    for a, b in [(ours.weight, theirs.weight), (ours.bias, theirs.bias)]:
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_zero_bias_and_receptive_field():
+    assert not jnp.any(make(jr.key(0), zero_bias_init=True).bias)
+    assert jnp.all(make(jr.key(0)).bias != 0)
+    assert make(jr.key(0), use_bias=False, zero_bias_init=True).bias is None
+    assert make(jr.key(0)).receptive_field == ((0.0, 0.0), (0.0, 0.0))
+
+
+def gain(layer):
+    weight = jnp.abs(layer.weight.astype(jnp.float32))
+    return jnp.max(jnp.sum(weight, axis=(1, 2, 3))) + jnp.max(
+        jnp.abs(layer.bias.astype(jnp.float32))
+    )
+
+
+SUBJECT = transforms.Subject(
+    make=make,
+    square=lambda key: make(key, out_channels=2),
+    in_channels=2,
+    spatial=(5, 4),
+    terms=2 + 1,
+    gain=gain,
+)
+
+
+@pytest.mark.parametrize("check", transforms.CHECKS, ids=lambda check: check.__name__)
+def test_under(check, dtype):
+    check(SUBJECT, dtype)
+
+
+@pytest.mark.parametrize("name", ["num_spatial_dims", "in_channels", "out_channels"])
+@pytest.mark.parametrize(
+    "value, error",
+    [(0, ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError), ("2", TypeError)],
+)
+def test_integers(name, value, error):
+    arguments = dict(num_spatial_dims=2, in_channels=2, out_channels=3, key=jr.key(0))
+    text = f"`{name}` must be an integer >= 1, got {value!r}"
+    with pytest.raises(error, match=re.escape(text)):
+        PointwiseLinearConv(**(arguments | {name: value}))
+
+
+def test_dtypes(x64):
+    for wrong in ("complex64", "int32", "nonsense"):
+        with pytest.raises(TypeError, match=f"`dtype` must be None or one of .* got '{wrong}'"):
+            make(jr.key(0), dtype=wrong)
+    assert make(jr.key(0)).weight.dtype == jnp.float64
+
+
+def test_double_precision_must_be_switched_on():
+    with pytest.raises(ValueError, match="got float64: set .*`jax_enable_x64`"):
+        make(jr.key(0), dtype="float64")
+
+
+@pytest.mark.parametrize(
+    "x, error, text",
+    [
+        (np.zeros((2, 8), "f4"), ValueError, "(in_channels=2, N_1, N_2), got (2, 8)"),
+        (np.zeros((3, 8, 8), "f4"), ValueError, "got (3, 8, 8)"),
+        (np.zeros((5, 2, 8, 8), "f4"), ValueError, "use `jax.vmap` for a batch"),
+        (np.zeros((2, 8, 0), "f4"), ValueError, "every N at least 1"),
+        (np.zeros((2, 8, 8), "c8"), TypeError, "`x` must be real, got dtype complex64"),
+        (np.zeros((2, 8, 8), "f2"), TypeError, "parameters, float32, got float16"),
+    ],
+)
+def test_inputs(x, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        make(jr.key(0))(x)
