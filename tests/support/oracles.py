@@ -18,7 +18,7 @@ ALL_ENDS = (("periodic", "periodic"), *itertools.product(END_MODES, END_MODES))
 def extension_row(position, size, ends):
     """The extension `e[position]` as coefficients of `x[0..size-1]` and of the two wall values.
 
-    The formulas as they stand in the table of the documentation of `pad`, with `e` on their right
+    The formulas as they stand in the documentation of `pad`, with `e` on their right
     sides wherever it has `x`, so that they apply in turn.
     """
     j, n, (lower, upper) = position, size, ends
@@ -188,7 +188,7 @@ def assert_within_rounding(actual, oracle, magnitude, terms):
 
 
 def kept_modes(num_modes):
-    """Every kept wavenumber with the place of its weights: pairs `(wavenumbers, (group, *index))`."""
+    """Every kept mode with the place of its weights: pairs `(wavenumbers, (group, *index))`."""
     for group in range(2 ** (len(num_modes) - 1)):
         for index in np.ndindex(*num_modes):
             wavenumbers = tuple(
@@ -211,9 +211,7 @@ def spectral_convolution(x, weights_real, weights_imag):
     bound = 0.0
     total = np.sum(np.abs(x), axis=tuple(range(1, x.ndim)))
     for wavenumbers, (group, *index) in kept_modes(num_modes):
-        wave = np.exp(
-            2j * np.pi * sum(k * p for k, p in zip(wavenumbers, points, strict=True))
-        )
+        wave = np.exp(2j * np.pi * sum(k * p for k, p in zip(wavenumbers, points, strict=True)))
         coefficient = np.tensordot(x, wave.conj(), x.ndim - 1)
         weight = weights[(group, slice(None), slice(None), *index)]
         count = 2 if 0 < 2 * wavenumbers[-1] < spatial[-1] else 1

@@ -44,7 +44,7 @@ def test_extension_is_that_of_the_whole_field(ends, size):
 
 
 @pytest.mark.parametrize("mode", BOUNDARY_MODES)
-def test_table_of_the_documentation_on_one_example(mode):
+def test_list_of_the_documentation_on_one_example(mode):
     written_out = {
         "periodic": [3, 4, 1, 2, 3, 4, 1, 2, 3],
         "dirichlet": [0, 0, 1, 2, 3, 4, 0, 0, 0],
@@ -96,7 +96,8 @@ def test_wall_value_shifts_the_homogeneous_extension(mode):
 @pytest.mark.parametrize("size", [1, 3])
 def test_wall_values_of_the_two_ends(ends, size):
     x, (lower, upper) = dyadic(size), (2 * size + 3, 3 * size + 2)
-    values = [v if m.startswith("dirichlet") else None for m, v in zip(ends, (1.5, -0.25))]
+    given = zip(ends, (1.5, -0.25), strict=True)
+    values = [value if mode.startswith("dirichlet") else None for mode, value in given]
     argument = None if values == [None, None] else (tuple(values),)
     actual = pad(jnp.asarray(x), [(lower, upper)], [ends], argument)
     rows, constant = oracles.extension_matrix(

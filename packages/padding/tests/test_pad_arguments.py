@@ -198,5 +198,5 @@ def test_dtypes(dtype):
 def test_double_precision_must_be_switched_on(x64):
     assert arguments.parameter_dtype("float64") == jnp.float64
     jax.config.update("jax_enable_x64", False)
-    with pytest.raises(ValueError, match="got float64: set the configuration .*`jax_enable_x64`"):
+    with pytest.raises(ValueError, match=r"got float64: set the configuration .*`jax_enable_x64`"):
         arguments.parameter_dtype("float64")

@@ -95,7 +95,7 @@ def test_padding(layer_type):
         make(layer_type, padding=-1)
     with pytest.raises(ValueError, match=r"got \(\(1, 2, 3\), 1\), which has 3 entries"):
         make(layer_type, padding=((1, 2, 3), 1))
-    with pytest.raises(TypeError, match="`padding` must be.* got 'SAME'"):
+    with pytest.raises(TypeError, match=r"`padding` must be.* got 'SAME'"):
         make(layer_type, padding="SAME")
 
 
@@ -116,7 +116,9 @@ def test_output_padding(layer_type, value, error):
 
 def test_output_padding_is_limited_axis_by_axis():
     make(PhysicsConvTranspose, stride=(3, 1), output_padding=(2, 0))
-    with pytest.raises(ValueError, match=r"less than `stride` = \(3, 1\) on every axis, got \(0, 1"):
+    with pytest.raises(
+        ValueError, match=r"less than `stride` = \(3, 1\) on every axis, got \(0, 1"
+    ):
         make(PhysicsConvTranspose, stride=(3, 1), output_padding=(0, 1))
 
 
@@ -149,7 +151,9 @@ def test_inputs(layer_type, x, error, text):
 
 def test_kernel_wider_than_the_padded_field():
     layer = make(MorePaddingConv, padding=1, dilation=4)
-    text = "`kernel_size` = 3 with `dilation` = 4 spans 9 points, more than the 7 that spatial axis 1"
+    text = (
+        "`kernel_size` = 3 with `dilation` = 4 spans 9 points, more than the 7 that spatial axis 1"
+    )
     with pytest.raises(ValueError, match=text):
         layer(jnp.zeros((4, 7, 5)))
     transposed = make(MorePaddingConvTranspose, padding=(1, 4))

@@ -106,9 +106,7 @@ def test_axes_are_alike(layer_type, dtype):
         weight = reference.weight.transpose((0, 1, *(2 + axis for axis in order)))
         layer = eqx.tree_at(lambda f: f.weight, layer, weight)
         actual = eqx.filter_jit(layer)(permute(x))
-        np.testing.assert_allclose(
-            actual, permute(expected), rtol=0, atol=rounding(layer, x)
-        )
+        np.testing.assert_allclose(actual, permute(expected), rtol=0, atol=rounding(layer, x))
 
 
 @pytest.mark.parametrize("layer_type", [PhysicsConv, PhysicsConvTranspose])
@@ -132,18 +130,13 @@ def test_receptive_field_is_the_support_of_the_jacobian(layer_type, k, s, d):
     layer = layer_type(1, 2, 3, k, s, dilation=d, key=KEY, boundary_mode="dirichlet")
     jacobian = jax.jit(lambda x: jax.jacobian(layer)(x))(normal((2, size)))
     outputs, inputs = np.nonzero(np.any(np.asarray(jacobian) != 0, axis=(0, 2)))
-    if layer_type is PhysicsConv:
-        offsets = inputs - s * outputs
-    else:
-        offsets = s * inputs - outputs
+    forward = layer_type is PhysicsConv
+    offsets = inputs - s * outputs if forward else s * inputs - outputs
     ((lower, upper),) = layer.receptive_field
     assert isinstance(lower, float) and isinstance(upper, float)
     assert (offsets.min(), offsets.max()) == (-lower, upper)
-    assert (lower, upper) == (
-        ((k - 1) // 2 * d, k // 2 * d)
-        if layer_type is PhysicsConv
-        else (k // 2 * d, (k - 1) // 2 * d)
-    )
+    small, large = (k - 1) // 2 * d, k // 2 * d
+    assert (lower, upper) == ((small, large) if forward else (large, small))
 
 
 # For each pair of ends: the points of a grid between the walls 0 and 1, and a field that satisfies

@@ -41,12 +41,8 @@ def subject(layer_type, *more, **arguments):
 SUBJECTS = {
     "PhysicsConv": subject(PhysicsConv, boundary_mode=ENDS, dilation=2),
     "PhysicsConvTranspose": subject(PhysicsConvTranspose, boundary_mode=ENDS, dilation=2),
-    "MorePaddingConv": subject(
-        MorePaddingConv, 1, ((1, 1), (0, 1)), "reflect"
-    ),
-    "MorePaddingConvTranspose": subject(
-        MorePaddingConvTranspose, 1, ((1, 1), (0, 1)), "circular"
-    ),
+    "MorePaddingConv": subject(MorePaddingConv, 1, ((1, 1), (0, 1)), "reflect"),
+    "MorePaddingConvTranspose": subject(MorePaddingConvTranspose, 1, ((1, 1), (0, 1)), "circular"),
 }
 
 

@@ -91,7 +91,7 @@ def test_dtypes(x64):
 
 
 def test_double_precision_must_be_switched_on():
-    with pytest.raises(ValueError, match="got float64: set .*`jax_enable_x64`"):
+    with pytest.raises(ValueError, match=r"got float64: set .*`jax_enable_x64`"):
         make(jr.key(0), dtype="float64")
 
 

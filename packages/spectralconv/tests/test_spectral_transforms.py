@@ -9,9 +9,7 @@ from pdequinox_spectralconv import SpectralConv
 
 def gain(layer):
     """No coefficient divided by the number of points exceeds the field; each counts twice."""
-    size = jnp.hypot(
-        layer.weights_real.astype(jnp.float32), layer.weights_imag.astype(jnp.float32)
-    )
+    size = jnp.hypot(layer.weights_real.astype(jnp.float32), layer.weights_imag.astype(jnp.float32))
     return 2 * jnp.max(jnp.sum(size, axis=(0, *range(2, size.ndim))))
 
 

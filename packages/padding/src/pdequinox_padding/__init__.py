@@ -4,9 +4,9 @@ from ._boundary import (
     BOUNDARY_MODES as BOUNDARY_MODES,
     BoundaryMode as BoundaryMode,
     Ends as Ends,
-    PADDING_MODES as PADDING_MODES,
     format_boundary_mode as format_boundary_mode,
     format_padding_mode as format_padding_mode,
+    PADDING_MODES as PADDING_MODES,
     parse_boundary_mode as parse_boundary_mode,
     parse_padding_mode as parse_padding_mode,
 )

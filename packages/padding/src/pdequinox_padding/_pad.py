@@ -36,20 +36,17 @@ def pad(
 
     With `x[0..N-1]` one axis and `e[j]` its extension to every integer `j`:
 
-    | mode | `e[j]` | meant for |
-    |---|---|---|
-    | `"periodic"` | `x[j mod N]` | periodic domains |
-    | `"dirichlet"` | `x[j]` inside, 0 outside | zero outside |
-    | `"neumann"` | even about the end nodes: `e[-j] = x[j]`, `e[N-1+j] = x[N-1-j]` | zero flux, \
-nodes on the walls |
-    | `"neumann_cell"` | even about the end faces: `e[-1-j] = x[j]`, `e[N+j] = x[N-1-j]` | zero \
-flux, cell-centred grid |
-    | `"dirichlet_node"` | odd about wall nodes that are not stored: `e[-1] = 0`, \
-`e[-2-j] = -x[j]`, `e[N] = 0`, `e[N+1+j] = -x[N-1-j]` | value 0 on the wall, grid without its wall \
-nodes |
-    | `"dirichlet_cell"` | odd about the end faces: `e[-1-j] = -x[j]`, `e[N+j] = -x[N-1-j]` | value \
-0 on the wall, cell-centred grid |
-    | `"outflow"` | `x[0]` before, `x[N-1]` after | open boundaries |
+    - `"periodic"`: `e[j] = x[j mod N]`. For periodic domains.
+    - `"dirichlet"`: 0 outside. For fields that vanish outside of the grid.
+    - `"neumann"`: even about the end nodes, `e[-j] = x[j]` and `e[N-1+j] = x[N-1-j]`. For no flux
+        through walls with nodes on them.
+    - `"neumann_cell"`: even about the end faces, `e[-1-j] = x[j]` and `e[N+j] = x[N-1-j]`. For no
+        flux through the walls of a cell-centred grid.
+    - `"dirichlet_node"`: odd about wall nodes that are not stored, `e[-1] = 0`, `e[-2-j] = -x[j]`,
+        `e[N] = 0` and `e[N+1+j] = -x[N-1-j]`. For the value 0 on walls whose nodes the grid lacks.
+    - `"dirichlet_cell"`: odd about the end faces, `e[-1-j] = -x[j]` and `e[N+j] = -x[N-1-j]`. For
+        the value 0 on the walls of a cell-centred grid.
+    - `"outflow"`: `x[0]` before, `x[N-1]` after. For open boundaries.
 
     Extensions repeat, however short the axis and wide the padding. Where the modes at the two ends
     differ, each end's formula is applied in turn. (Symmetric extensions of all kinds: S. A.
@@ -70,7 +67,7 @@ nodes |
     - `value`: The Dirichlet value `v` of inhomogeneous walls, in the units of the field; `None` is
         0. For `"dirichlet"` it is the constant outside. For `"dirichlet_node"` and
         `"dirichlet_cell"` it is the wall value that the odd extension is taken about, so that
-        `-x` in the table becomes `2 v - x` and the wall node holds `v`. A scalar, or an array that
+        `-x` above becomes `2 v - x` and the wall node holds `v`. A scalar, or an array that
         broadcasts against the leading axes (`(channels,)`, usually). A tuple of `D` entries, each
         `None`, a value or a pair `(lower, upper)` of them, gives each axis or end its own; only
         tuples are read in this way, so a list of channels goes through `jax.numpy.array`.
@@ -116,7 +113,7 @@ def _kind(x: Array) -> int:
 def _wall_values(
     value: Any, ends: tuple[Ends, ...], x: Array, num_spatial_dims: int
 ) -> list[tuple[Array | None, Array | None]]:
-    """One value per end of every axis, each of the shape `(*leading, 1, ..., 1)` or `None` for 0."""
+    """One value per end of every axis, of the shape `(*leading, 1, ..., 1)`, or `None` for 0."""
     leading = x.shape[: x.ndim - num_spatial_dims]
 
     def parse(entry: Any) -> Array:
@@ -194,9 +191,7 @@ def _pad_axis(
     return lax.concatenate(pieces, axis)
 
 
-def _values_of(
-    run: Run, x: Array, axis: int, values: tuple[Array | None, Array | None]
-) -> Array:
+def _values_of(run: Run, x: Array, axis: int, values: tuple[Array | None, Array | None]) -> Array:
     first, step, length = run
     shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
     if first.sign == 0:

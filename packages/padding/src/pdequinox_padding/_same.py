@@ -23,9 +23,7 @@ def same_padding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Pairs:
 
     One `(lower, upper)` pair of widths per axis.
     """
-    return tuple(
-        ((k - 1) // 2 * d, k // 2 * d) for k, d in zip(kernel_size, dilation, strict=True)
-    )
+    return tuple(((k - 1) // 2 * d, k // 2 * d) for k, d in zip(kernel_size, dilation, strict=True))
 
 
 def transposed_widths(

@@ -1,10 +1,11 @@
-"""The forward layers: their construction and documentation. The arithmetic is in `_correlate`."""
+"""The forward layers: construction and documentation. The arithmetic is in `_correlate`."""
 
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
+
 from pdequinox_padding import (
     BoundaryMode,
     Ends,

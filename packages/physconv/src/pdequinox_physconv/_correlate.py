@@ -1,10 +1,11 @@
-"""How the convolutions are carried out: pure functions on one sample, its weight and static tuples."""
+"""How the convolutions are carried out: pure functions on arrays and tuples of integers."""
 
 from collections.abc import Sequence
 
 import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
 from pdequinox_padding import Ends, pad, transposed_widths
 
 

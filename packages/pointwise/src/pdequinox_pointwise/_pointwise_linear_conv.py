@@ -1,4 +1,4 @@
-"""The pointwise layer. It needs no other package of the project, so it checks its arguments itself."""
+"""The pointwise layer. It needs no sibling package, so it checks its arguments itself."""
 
 import operator
 from typing import Any, SupportsIndex, TYPE_CHECKING, TypeAlias

@@ -1,4 +1,4 @@
-"""The spectral layer: its construction and documentation. The arithmetic is in `_multiply`."""
+"""The spectral layer: construction and documentation. The arithmetic is in `_multiply`."""
 
 import math
 import numbers
@@ -7,6 +7,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 import equinox as eqx
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
+
 from pdequinox_padding.arguments import field, Integer, integer, Integers, integers, parameter_dtype
 
 from ._multiply import spectral_convolve
