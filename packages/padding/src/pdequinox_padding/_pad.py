@@ -5,7 +5,8 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import jax.lax as lax
 import jax.numpy as jnp
-from jaxtyping import Array, Shaped
+from jax.typing import ArrayLike
+from jaxtyping import Array
 
 from ._boundary import BoundaryMode, Ends, parse_boundary_mode
 from ._extension import Run, runs
@@ -13,8 +14,6 @@ from .arguments import widths as parse_widths
 
 
 if TYPE_CHECKING:
-    from jax.typing import ArrayLike
-
     from .arguments import Integer
 
     WallValue: TypeAlias = ArrayLike | tuple["WallValue | None", ...] | None
@@ -27,11 +26,11 @@ _WITH_VALUE = ("dirichlet", "dirichlet_node", "dirichlet_cell")
 
 
 def pad(
-    x: Shaped[Array, "..."],
+    x: ArrayLike,
     widths: AxisWidths,
     boundary_mode: BoundaryMode,
     value: WallValue = None,
-) -> Shaped[Array, "..."]:
+) -> Array:
     """Extends the trailing axes of an array over the boundary of the grid.
 
     With `x[0..N-1]` one axis and `e[j]` its extension to every integer `j`:

@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from pdequinox_padding import (
@@ -92,7 +93,7 @@ class MorePaddingConv(eqx.nn.Conv):
         self.padding_mode = format_padding_mode(ends)
         self.boundary_mode = format_boundary_mode(ends)
 
-    def __call__(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
+    def __call__(self, x: ArrayLike, *, key: PRNGKeyArray | None = None) -> Array:
         """**Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.

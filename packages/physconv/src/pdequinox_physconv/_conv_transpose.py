@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from pdequinox_padding import (
@@ -83,7 +84,7 @@ class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
 
     def __call__(
         self,
-        x: Array,
+        x: ArrayLike,
         *,
         output_padding: Integers | None = None,
         key: PRNGKeyArray | None = None,

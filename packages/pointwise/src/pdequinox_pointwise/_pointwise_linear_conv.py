@@ -6,6 +6,7 @@ from typing import Any, SupportsIndex, TYPE_CHECKING, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 
@@ -64,7 +65,7 @@ class PointwiseLinearConv(eqx.nn.Conv):
         if zero_bias_init and self.bias is not None:
             self.bias = jnp.zeros_like(self.bias)
 
-    def __call__(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
+    def __call__(self, x: ArrayLike, *, key: PRNGKeyArray | None = None) -> Array:
         """**Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.

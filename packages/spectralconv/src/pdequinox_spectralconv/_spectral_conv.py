@@ -6,6 +6,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
 import jax.random as jr
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pdequinox_padding.arguments import field, Integer, integer, Integers, integers, parameter_dtype
@@ -98,7 +99,7 @@ class SpectralConv(eqx.Module):
         self.weights_real = scale * jr.normal(real_key, shape, parsed_dtype)
         self.weights_imag = scale * jr.normal(imag_key, shape, parsed_dtype)
 
-    def __call__(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
+    def __call__(self, x: ArrayLike, *, key: PRNGKeyArray | None = None) -> Array:
         """**Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
