@@ -20,7 +20,7 @@ class UNet(eqx.Module):
     resolution, and back, with a skip connection at every resolution.
 
     Every spatial axis must have a multiple of `2**num_levels` points. `boundary_mode` is handed to
-    every convolution, so that what lies outside the grid is known at every resolution.
+    every convolution.
     """
 
     lift: PhysicsConv

@@ -8,7 +8,7 @@ import pytest
 
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = sorted((ROOT / "packages").iterdir())
+PACKAGES = sorted(file.parent for file in ROOT.glob("packages/*/pyproject.toml"))
 FOLDERS = [ROOT, *PACKAGES]
 
 

@@ -148,7 +148,7 @@ def test_made_of_slices_without_gathers(mode):
     primitives = {str(equation.primitive) for equation in jaxpr.eqns}
     assert primitives <= {"slice", "rev", "neg", "concatenate", "broadcast_in_dim"}
     reads = [e for e in jaxpr.eqns if str(e.primitive) == "slice"]
-    # Per axis and end at most three: two neighbours and the wall, or one piece.
+    # Widths within the field take one slice for each of the four ends.
     assert len(reads) <= 4
 
 

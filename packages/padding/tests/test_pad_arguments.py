@@ -91,9 +91,9 @@ def test_bad_modes(mode, dims, error, text):
         ((3,), [(1, 2, 3)], "neumann", None, ValueError, "has 3 entries instead of 2"),
         ((3,), [True], "neumann", None, TypeError, "`widths` must be"),
         ((3,), [(0.5, 1)], "neumann", None, TypeError, "got [(0.5, 1)]"),
-        ((3,), 1, "neumann", None, ValueError, "`widths` must be a sequence"),
+        ((3,), 1, "neumann", None, TypeError, "`widths` must be a sequence"),
         ((3,), [], "neumann", None, ValueError, "`widths` must be a sequence"),
-        ((3,), [1, 1], "neumann", None, ValueError, "between 1 and the 1 axes of `x`"),
+        ((3,), [1, 1], "neumann", None, ValueError, "`x` of shape (3,) has at most 1"),
         ((2, 0), [1], "neumann", None, ValueError, "at least one point on every padded axis"),
         ((2, 3), [1], "wall", None, ValueError, "`boundary_mode` must be one of"),
         ((2, 3), [1], "neumann", 1.0, ValueError, "`value` needs an end that is one of"),
@@ -109,6 +109,24 @@ def test_bad_modes(mode, dims, error, text):
 def test_bad_padding(shape, widths, mode, value, error, text):
     with pytest.raises(error, match=re.escape(text)):
         pad(jnp.zeros(shape), widths, mode, value)
+
+
+@pytest.mark.parametrize("dtype_name", ["uint8", "bool"])
+def test_odd_extensions_need_a_sign(dtype_name):
+    x = jnp.ones(3, dtype_name)
+    assert pad(x, [1], "neumann").dtype == dtype_name
+    with pytest.raises(TypeError, match=f"signed dtype .*'dirichlet_cell'.* got {dtype_name}"):
+        pad(x, [1], "dirichlet_cell")
+
+
+def test_what_is_no_array():
+    with pytest.raises(TypeError, match="`x` must be an array, got None"):
+        arguments.field(None, 1, 1, jnp.dtype("float32"))
+
+
+def test_number_of_axes_of_a_mode():
+    with pytest.raises(ValueError, match="`num_spatial_dims` must be an integer >= 1, got 0"):
+        parse_boundary_mode("neumann", 0)
 
 
 def test_value_that_would_be_rounded_is_refused():
@@ -171,6 +189,11 @@ def test_what_is_no_integer(value):
         ([1, 2.0], TypeError, "got [1, 2.0]"),
         ("12", TypeError, "got '12'"),
         (1.5, TypeError, "got 1.5"),
+        (np.array(3.0), TypeError, "got array(3.)"),
+        (np.array([[3, 3]]), TypeError, "got array([[3, 3]])"),
+        (np.array([3.0, 3.0]), TypeError, "got array([3., 3.])"),
+        ({3, 5}, TypeError, "got {3, 5}"),
+        (iter([3, 5]), TypeError, "got <list_iterator"),
     ],
 )
 def test_what_are_no_integers(value, error, text):

@@ -80,18 +80,12 @@ def normal(shape, dtype, seed=1):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
-def check(layer, x, actual, ends, oracle, **arguments):
-    expected, magnitude = oracle(
-        np.asarray(x, float),
-        np.asarray(layer.weight, float),
-        None if layer.bias is None else np.asarray(layer.bias, float),
-        stride=layer.stride,
-        dilation=layer.dilation,
-        groups=layer.groups,
-        ends=ends,
-        **arguments,
-    )
-    terms = math.prod(layer.weight.shape[1:]) + 1
+def check(layer, x, actual, oracle, *, groups=1, **arguments):
+    """`arguments` are those that the layer was made with, written out per axis."""
+    weight = np.asarray(layer.weight, float)
+    bias = None if layer.bias is None else np.asarray(layer.bias, float)
+    expected, magnitude = oracle(np.asarray(x, float), weight, bias, groups=groups, **arguments)
+    terms = math.prod(weight.shape[1:]) + 1
     oracles.assert_within_rounding(actual, expected, magnitude, terms)
 
 
@@ -112,10 +106,14 @@ def check_both_layers(spatial, kernel, stride, dilation, groups, channels, mode,
     down, *ups = program(x)
 
     assert down.shape[1:] == tuple(-(-n // s) for n, s in zip(spatial, stride, strict=True))
-    check(forward, x, down, ends, oracles.convolution)
+    for layer in (forward, transposed):
+        assert layer.weight.shape == (channels[1], channels[0] // groups, *kernel)
+        assert layer.bias.shape == (channels[1], *(1 for _ in kernel))
+    own = dict(stride=stride, dilation=dilation, groups=groups, ends=ends)
+    check(forward, x, down, oracles.convolution, **own)
     for actual, output_padding in zip(ups, (most, least), strict=True):
         oracle = oracles.transposed_convolution
-        check(transposed, x, actual, ends, oracle, output_padding=output_padding)
+        check(transposed, x, actual, oracle, output_padding=output_padding, **own)
 
 
 def both_ends(mode, dims):
@@ -135,24 +133,19 @@ def test_explicit_padding(padding, padding_mode, dtype):
     pairs = [(p, p) if isinstance(p, int) else p for p in pairs]
     mode = {"zeros": "dirichlet", "reflect": "neumann", "replicate": "outflow"}
     ends = both_ends(mode.get(padding_mode, "periodic"), 2)
-    arguments = dict(kernel_size=(3, 2), stride=(2, 1), padding=padding, dilation=(2, 3), key=KEY)
+    own = dict(stride=(2, 1), dilation=(2, 3))
+    arguments = dict(kernel_size=(3, 2), padding=padding, key=KEY, **own)
+    own |= dict(ends=ends, padding=pairs)
 
     x = normal((2, 5, 7), dtype)
     layer = MorePaddingConv(2, 2, 3, padding_mode=padding_mode, **arguments)
-    check(layer, x, eqx.filter_jit(layer)(x), ends, oracles.convolution, padding=pairs)
+    check(layer, x, eqx.filter_jit(layer)(x), oracles.convolution, **own)
 
     layer = MorePaddingConvTranspose(
         2, 2, 3, padding_mode=padding_mode.upper(), output_padding=(1, 0), **arguments
     )
-    check(
-        layer,
-        x,
-        eqx.filter_jit(layer)(x),
-        ends,
-        oracles.transposed_convolution,
-        output_padding=(1, 0),
-        padding=pairs,
-    )
+    actual, oracle = eqx.filter_jit(layer)(x), oracles.transposed_convolution
+    check(layer, x, actual, oracle, output_padding=(1, 0), **own)
 
 
 def test_explicit_zero_padding_is_that_of_equinox(dtype):
@@ -176,7 +169,7 @@ def test_half_precision(name):
 
 @pytest.mark.parametrize("dtype_name", [None, "float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_initial_arrays_are_those_of_equinox(dtype_name, use_bias):
+def test_initial_arrays_are_those_of_equinox(dtype_name, use_bias, dtype):
     shared = dict(stride=2, dilation=3, groups=2, use_bias=use_bias, key=jr.key(5))
     shared |= dict(dtype=dtype_name)
     for ours, theirs in [

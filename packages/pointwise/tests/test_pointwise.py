@@ -3,12 +3,14 @@
 import re
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import oracles
 import pytest
 import transforms
+from hypothesis import given, settings, strategies as st
 
 from pdequinox_pointwise import PointwiseLinearConv
 
@@ -21,8 +23,27 @@ def make(key, out_channels=3, **arguments):
 @pytest.mark.parametrize("channels", [(2, 3), (5, 1)], ids=str)
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_matrix_at_every_point(spatial, channels, use_bias, dtype):
+    check_matrix(spatial, channels, use_bias, dtype)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision(name):
+    check_matrix((4, 5), (2, 3), True, name)
+
+
+@settings(max_examples=10)
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.booleans(),
+)
+def test_random_layers(spatial, channels, use_bias):
+    check_matrix(spatial, channels, use_bias, "float32")
+
+
+def check_matrix(spatial, channels, use_bias, dtype):
     dims = len(spatial)
-    layer = PointwiseLinearConv(dims, *channels, use_bias, key=jr.key(0))
+    layer = PointwiseLinearConv(dims, *channels, use_bias, key=jr.key(0), dtype=dtype)
     x = jnp.asarray(np.random.default_rng(1).standard_normal((channels[0], *spatial)), dtype)
     weight = np.asarray(layer.weight, float).reshape(channels[::-1])
     bias = np.asarray(layer.bias, float) if use_bias else np.zeros((1,) * (dims + 1))
@@ -34,7 +55,7 @@ def test_matrix_at_every_point(spatial, channels, use_bias, dtype):
 
 
 @pytest.mark.parametrize("dtype_name", [None, "float16", "bfloat16", "float32"])
-def test_initial_arrays_are_those_of_equinox(dtype_name):
+def test_initial_arrays_are_those_of_equinox(dtype_name, dtype):
     ours = make(jr.key(3), dtype=dtype_name)
     theirs = eqx.nn.Conv(2, 2, 3, 1, key=jr.key(3), dtype=dtype_name)
     for a, b in [(ours.weight, theirs.weight), (ours.bias, theirs.bias)]:
@@ -46,6 +67,14 @@ def test_zero_bias_and_receptive_field():
     assert not jnp.any(make(jr.key(0), zero_bias_init=True).bias)
     assert jnp.all(make(jr.key(0)).bias != 0)
     assert make(jr.key(0), use_bias=False, zero_bias_init=True).bias is None
+
+
+def test_receptive_field_is_the_support_of_the_jacobian():
+    layer = PointwiseLinearConv(1, 2, 3, key=jr.key(0))
+    jacobian = jax.jit(lambda x: jax.jacobian(layer)(x))(jnp.ones((2, 5)))
+    outputs, inputs = np.nonzero(np.any(np.asarray(jacobian) != 0, axis=(0, 2)))
+    offsets = inputs - outputs
+    assert ((-offsets.min(), offsets.max()),) == layer.receptive_field == ((0.0, 0.0),)
     assert make(jr.key(0)).receptive_field == ((0.0, 0.0), (0.0, 0.0))
 
 

@@ -213,4 +213,8 @@ def test_initial_weights():
 
 
 def test_receptive_field():
-    assert SpectralConv(2, 1, 1, 1, key=KEY).receptive_field == ((math.inf, math.inf),) * 2
+    """Infinite: every output depends on every input."""
+    layer = SpectralConv(2, 1, 1, (2, 3), key=KEY)
+    assert layer.receptive_field == ((math.inf, math.inf),) * 2
+    jacobian = jax.jit(lambda x: jax.jacobian(layer)(x))(jnp.ones((1, 4, 5)))
+    assert np.all(np.asarray(jacobian) != 0)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TYPE_CHECKING, TypeAlias
 
+from .arguments import Integer, integer
+
 
 if TYPE_CHECKING:
     BoundaryMode: TypeAlias = str | Sequence[str | Sequence[str]]
@@ -37,7 +39,7 @@ _LOW_LEVEL_NAME = {mode: name for name, mode in PADDING_MODES.items()}
 
 
 def parse_boundary_mode(
-    boundary_mode: BoundaryMode, num_spatial_dims: int, *, name: str = "boundary_mode"
+    boundary_mode: BoundaryMode, num_spatial_dims: Integer, *, name: str = "boundary_mode"
 ) -> tuple[Ends, ...]:
     """The boundary mode of every end of every axis.
 
@@ -61,7 +63,7 @@ def parse_boundary_mode(
 
 
 def parse_padding_mode(
-    padding_mode: BoundaryMode, num_spatial_dims: int, *, name: str = "padding_mode"
+    padding_mode: BoundaryMode, num_spatial_dims: Integer, *, name: str = "padding_mode"
 ) -> tuple[Ends, ...]:
     """As [`pdequinox_padding.parse_boundary_mode`][], but the low-level names
     [`pdequinox_padding.PADDING_MODES`][] are understood as well.
@@ -87,7 +89,7 @@ def format_padding_mode(ends: Sequence[Ends]) -> str | tuple[Ends, ...]:
 
 
 def _parse(
-    boundary_mode: BoundaryMode, num_spatial_dims: int, names: Mapping[str, str], argument: str
+    boundary_mode: BoundaryMode, num_spatial_dims: Integer, names: Mapping[str, str], argument: str
 ) -> tuple[Ends, ...]:
     def complain(error: type[Exception], what: str) -> Exception:
         return error(
@@ -118,6 +120,7 @@ def _parse(
             )
         return (lower, upper)
 
+    num_spatial_dims = integer(num_spatial_dims, "num_spatial_dims")
     if not isinstance(boundary_mode, Sequence) or isinstance(boundary_mode, str):
         return (parse_entry(0, boundary_mode),) * num_spatial_dims
     if len(boundary_mode) != num_spatial_dims:

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from ._boundary import BoundaryMode, Ends, parse_boundary_mode
 from ._extension import Run, runs
-from .arguments import widths as parse_widths
+from .arguments import array, widths as parse_widths
 
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ else:
     # See `BoundaryMode`: the checks below have the better messages.
     WallValue = AxisWidths = Any
 
-_WITH_VALUE = ("dirichlet", "dirichlet_node", "dirichlet_cell")
+_ODD = ("dirichlet_node", "dirichlet_cell")
+_WITH_VALUE = ("dirichlet", *_ODD)
 
 
 def pad(
@@ -57,8 +58,8 @@ def pad(
 
     **Arguments:**
 
-    - `x`: An array of any dtype and of shape `(*leading, N_1, ..., N_D)`. Usually
-        `(channels, N_1, ..., N_D)`.
+    - `x`: An array of shape `(*leading, N_1, ..., N_D)`, usually `(channels, N_1, ..., N_D)`, and
+        of any dtype; of a signed one, where an extension is odd.
     - `widths`: `D` entries, one per padded axis, each an integer or a pair `(lower, upper)` of
         integers, at least 0: the number of points to add at the two ends.
     - `boundary_mode`: A name for every axis, or a sequence of `D` entries, each a name or a pair
@@ -66,10 +67,10 @@ def pad(
     - `value`: The Dirichlet value `v` of inhomogeneous walls, in the units of the field; `None` is
         0. For `"dirichlet"` it is the constant outside. For `"dirichlet_node"` and
         `"dirichlet_cell"` it is the wall value that the odd extension is taken about, so that
-        `-x` above becomes `2 v - x` and the wall node holds `v`. A scalar, or an array that
-        broadcasts against the leading axes (`(channels,)`, usually). A tuple of `D` entries, each
-        `None`, a value or a pair `(lower, upper)` of them, gives each axis or end its own; only
-        tuples are read in this way, so a list of channels goes through `jax.numpy.array`.
+        `-x` above becomes `2 v - x` and the wall node holds `v`. A scalar, or an array or list
+        that broadcasts against the leading axes: one value per channel, usually. A tuple is never
+        that: it has `D` entries, one per axis, each `None`, a value, or a tuple of the two at the
+        lower and the upper end.
 
     **Returns:**
 
@@ -78,13 +79,16 @@ def pad(
     **Raises:** `ValueError` or `TypeError` for widths, modes and values that do not fit `x`, and
     for axes without points.
     """
-    x = jnp.asarray(x)
+    x = array(x)
     num_spatial_dims = _number_of_axes(widths, x)
     pairs = parse_widths(widths, num_spatial_dims, "widths")
     ends = parse_boundary_mode(boundary_mode, num_spatial_dims)
     spatial = x.shape[x.ndim - num_spatial_dims :]
     if 0 in spatial:
         raise ValueError(f"`x` must have at least one point on every padded axis, got {x.shape}.")
+    odd = sorted({mode for pair in ends for mode in pair} & set(_ODD))
+    if odd and (jnp.issubdtype(x.dtype, jnp.unsignedinteger) or x.dtype == bool):
+        raise TypeError(f"`x` must be of a signed dtype to be extended by {odd}, got {x.dtype}.")
     values = _wall_values(value, ends, x, num_spatial_dims)
     for axis in range(num_spatial_dims):
         x = _pad_axis(x, x.ndim - num_spatial_dims + axis, pairs[axis], ends[axis], values[axis])
@@ -93,14 +97,17 @@ def pad(
 
 def _number_of_axes(widths: Any, x: Array) -> int:
     try:
-        number = len(widths)
+        number = None if isinstance(widths, str) else len(widths)
     except TypeError:
-        number = 0
-    if isinstance(widths, str) or not 1 <= number <= x.ndim:
-        raise ValueError(
-            "`widths` must be a sequence of one entry per padded axis, between 1 and the "
-            f"{x.ndim} axes of `x`, got {widths!r}."
-        )
+        number = None
+    allowed = (
+        "`widths` must be a sequence of one entry per padded axis, of which `x` of shape "
+        f"{x.shape} has at most {x.ndim}, got {widths!r}."
+    )
+    if number is None:
+        raise TypeError(allowed)
+    if not 1 <= number <= x.ndim:
+        raise ValueError(allowed)
     return number
 
 
@@ -116,23 +123,23 @@ def _wall_values(
     leading = x.shape[: x.ndim - num_spatial_dims]
 
     def parse(entry: Any) -> Array:
-        array = jnp.asarray(entry)
-        if _kind(array) > _kind(x):
+        wall = jnp.asarray(entry)
+        if _kind(wall) > _kind(x):
             raise TypeError(
                 f"`value` must be of a dtype that fits `x` of {x.dtype.name}, got "
-                f"{array.dtype.name}."
+                f"{wall.dtype.name}."
             )
-        trailing = leading[len(leading) - array.ndim :] if array.ndim <= len(leading) else None
+        trailing = leading[len(leading) - wall.ndim :] if wall.ndim <= len(leading) else None
         if trailing is None or any(
-            n not in (1, m) for n, m in zip(array.shape, trailing, strict=True)
+            n not in (1, m) for n, m in zip(wall.shape, trailing, strict=True)
         ):
             raise ValueError(
                 "`value` must be a scalar or broadcast against the leading axes of `x`, "
-                f"{leading}, got shape {array.shape}; one value per axis or end goes in a tuple."
+                f"{leading}, got shape {wall.shape}; one value per axis or end goes in a tuple."
             )
-        array = lax.expand_dims(array, range(len(leading) - array.ndim))
-        array = lax.expand_dims(array, range(len(leading), x.ndim))
-        return array.astype(x.dtype)
+        wall = lax.expand_dims(wall, range(len(leading) - wall.ndim))
+        wall = lax.expand_dims(wall, range(len(leading), x.ndim))
+        return wall.astype(x.dtype)
 
     def entries(items: Any, number: int, what: str) -> tuple[Any, ...]:
         if not isinstance(items, tuple):

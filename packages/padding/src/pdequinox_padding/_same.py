@@ -17,7 +17,7 @@ def same_padding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Pairs:
 
     **Arguments:**
 
-    - `kernel_size`, `dilation`: One integer per axis.
+    - `kernel_size`, `dilation`: One integer >= 1 per axis, not checked.
 
     **Returns:**
 
@@ -45,7 +45,7 @@ def transposed_widths(
 
     **Arguments:**
 
-    - `kernel_size`, `stride`, `output_padding`, `dilation`: One integer per axis.
+    - `kernel_size`, `stride`, `output_padding`, `dilation`: One integer per axis, not checked.
     - `padding`: One `(lower, upper)` pair per axis, the padding of the convolution that is
         transposed; [`pdequinox_padding.same_padding`][] for a "same" convolution.
 

@@ -87,7 +87,8 @@ def widths(value: Widths, num_spatial_dims: int, name: str) -> tuple[tuple[int, 
 def _entries(value: Any, length: int, allowed: str) -> tuple[Any, ...]:
     if _index(value) is not None:
         return (value,) * length
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not listed and getattr(value, "ndim", None) != 1:
         raise TypeError(f"{allowed}.")
     entries = tuple(value)
     if len(entries) != length:
@@ -122,11 +123,19 @@ def parameter_dtype(dtype: Any) -> jnp.dtype:
     return parsed
 
 
+def array(x: Any) -> Array:
+    """`x` as an array."""
+    try:
+        return jnp.asarray(x)
+    except TypeError as error:
+        raise TypeError(f"`x` must be an array, got {x!r}.") from error
+
+
 def field(x: Any, num_spatial_dims: int, in_channels: int, dtype: jnp.dtype) -> Array:
     """`x` as an array, checked to be one real sample of `in_channels` channels on
     `num_spatial_dims` axes of at least one point, of the parameters' `dtype`.
     """
-    x = jnp.asarray(x)
+    x = array(x)
     axes = ", ".join(f"N_{axis}" for axis in range(1, num_spatial_dims + 1))
     shape = f"`x` must have shape (in_channels={in_channels}, {axes})"
     if x.ndim == num_spatial_dims + 2:

@@ -123,8 +123,9 @@ class MorePaddingConv(eqx.nn.Conv):
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """How many points below and above its centre tap `(k - 1) // 2` the kernel reaches: per
-        axis the pair `((k - 1) // 2 * dilation, k // 2 * dilation)`, as floats.
+        """How many points below and above its centre tap `(k - 1) // 2` the kernel reaches,
+        whatever the padding: per axis `((k - 1) // 2 * dilation, k // 2 * dilation)`, as floats.
+        With "same" padding, output `i` has its centre tap at point `i * stride`.
         """
         return tuple(
             (float((k - 1) // 2 * d), float(k // 2 * d))

@@ -21,12 +21,14 @@ from ._correlate import correlate_transposed
 
 
 class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
-    """The transpose of [`pdequinox_physconv.MorePaddingConv`][], in any boundary mode.
+    """Transposed convolution with explicit padding in any boundary mode.
 
     Let `e` be the field's extension (see [`pdequinox_padding.pad`][]) and `z` the same with
     `stride - 1` zeros between neighbours, `z[i * stride] = e[i]`. Output `j` is
     `bias + sum over t of weight[:, :, t] z[j + t * dilation - ((k - 1) * dilation - lower)]`, with
-    `lower` the padding below. With `"zeros"` this is `equinox.nn.ConvTranspose`.
+    `lower` the padding below. With `"zeros"` this is `equinox.nn.ConvTranspose`, and the adjoint
+    of [`pdequinox_physconv.MorePaddingConv`][], if the kernel is flipped and the channels are
+    swapped.
     """
 
     padding_mode: str | tuple[Ends, ...] = eqx.field(static=True)
@@ -133,7 +135,8 @@ class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
 
 
 class PhysicsConvTranspose(MorePaddingConvTranspose):
-    """The transpose of [`pdequinox_physconv.PhysicsConv`][].
+    """Transposed convolution that knows the boundary condition of the field: the way back up from
+    a strided [`pdequinox_physconv.PhysicsConv`][].
 
     With `k, s, d` the kernel size, stride and dilation of an axis, `e` the extension of the field
     that `boundary_mode` names (see [`pdequinox_padding.pad`][]) and `z[i * s] = e[i]`, else 0, tap
@@ -142,7 +145,9 @@ class PhysicsConvTranspose(MorePaddingConvTranspose):
 
     With the kernel flipped and the channels swapped this is the exact adjoint of
     [`pdequinox_physconv.PhysicsConv`][] for `"dirichlet"`, if `output_padding` restores the size,
-    and for `"periodic"`, if `s` divides the size and `output_padding = s - 1`.
+    and for `"periodic"`, if `s` divides the size and `output_padding = s - 1`. In the other modes
+    the same stencil runs over the extension of the field; its output is consistent with the
+    boundary, but no adjoint.
     """
 
     def __init__(

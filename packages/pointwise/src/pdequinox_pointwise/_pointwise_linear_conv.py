@@ -78,7 +78,10 @@ class PointwiseLinearConv(eqx.nn.Conv):
 
         **Raises:** `ValueError` or `TypeError` for an input of another shape or dtype.
         """
-        x = jnp.asarray(x)
+        try:
+            x = jnp.asarray(x)
+        except TypeError as error:
+            raise TypeError(f"`x` must be an array, got {x!r}.") from error
         axes = ", ".join(f"N_{axis}" for axis in range(1, self.num_spatial_dims + 1))
         shape = f"`x` must have shape (in_channels={self.in_channels}, {axes})"
         if x.ndim == self.num_spatial_dims + 2:

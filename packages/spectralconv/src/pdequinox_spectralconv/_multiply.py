@@ -1,5 +1,6 @@
 """The spectral convolution as a pure function on one sample and its weights."""
 
+import jax
 import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
@@ -25,7 +26,11 @@ def spectral_convolve(
     coefficients = analyse_half(x.astype(working), half_axis, num_modes[-1])
     for axis in full_axes:
         coefficients = analyse_full(coefficients, axis, num_modes[axis - 1])
-    coefficients = jnp.einsum("oi...,i...->o...", arrange(weights), coefficients)
+    # Some accelerators round float32 factors to fewer digits, unless told otherwise.
+    precision = None if jax.config.jax_default_matmul_precision else lax.Precision.HIGHEST
+    coefficients = jnp.einsum(
+        "oi...,i...->o...", arrange(weights), coefficients, precision=precision
+    )
     for axis in full_axes:
         coefficients = synthesise_full(coefficients, axis, x.shape[axis])
     return synthesise_half(coefficients, half_axis, x.shape[half_axis]).astype(dtype)

@@ -1,7 +1,6 @@
 """The spectral layer: construction and documentation. The arithmetic is in `_multiply`."""
 
 import math
-import numbers
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
@@ -83,11 +82,14 @@ class SpectralConv(eqx.Module):
         parsed_dtype = parameter_dtype(dtype)
         if weight_scale is None:
             weight_scale = 1 / (self.in_channels * self.out_channels)
-        if not isinstance(weight_scale, numbers.Real):
-            raise TypeError(f"`weight_scale` must be None or a number, got {weight_scale!r}.")
-        scale = float(weight_scale)
+        try:
+            scale = math.nan if isinstance(weight_scale, bool | str) else float(weight_scale)
+        except TypeError:
+            scale = math.nan
         if not math.isfinite(scale):
-            raise ValueError(f"`weight_scale` must be finite, got {weight_scale!r}.")
+            raise ValueError(
+                f"`weight_scale` must be None or a finite number, got {weight_scale!r}."
+            )
 
         shape = (
             2 ** (self.num_spatial_dims - 1),
