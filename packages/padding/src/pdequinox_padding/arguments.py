@@ -127,7 +127,7 @@ def array(x: Any) -> Array:
     """`x` as an array."""
     try:
         return jnp.asarray(x)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"`x` must be an array, got {x!r}.") from error
 
 

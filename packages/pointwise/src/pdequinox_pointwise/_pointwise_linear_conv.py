@@ -80,7 +80,7 @@ class PointwiseLinearConv(eqx.nn.Conv):
         """
         try:
             x = jnp.asarray(x)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise TypeError(f"`x` must be an array, got {x!r}.") from error
         axes = ", ".join(f"N_{axis}" for axis in range(1, self.num_spatial_dims + 1))
         shape = f"`x` must have shape (in_channels={self.in_channels}, {axes})"
