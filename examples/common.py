@@ -24,7 +24,7 @@ Network = TypeVar("Network", bound=eqx.Module)
 Batch = tuple[np.ndarray, ...]
 Loss = Callable[..., Float[Array, ""]]
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def parse_options(description: str) -> argparse.Namespace:
@@ -33,11 +33,11 @@ def parse_options(description: str) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="a run of seconds, to test the code")
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and batches")
     parser.add_argument(
-        "--output", type=Path, help="folder for the results; default: docs, and nowhere if --short"
+        "--output", type=Path, help="folder of the results; default: results, or none if --short"
     )
     options = parser.parse_args()
     if options.output is None and not options.short:
-        options.output = DOCS
+        options.output = RESULTS
     return options
 
 

@@ -102,7 +102,7 @@ def test_bad_modes(mode, dims, error, text):
         ((2, 3), [1], "dirichlet", 1j, TypeError, "fits `x` of float32, got complex64"),
         ((2, 3), [1], "dirichlet", (1.0, 2.0), ValueError, "one entry per padded axis, 1 here"),
         ((2, 3), [1], "dirichlet", ((1.0,),), ValueError, "one entry per end of an axis, 2 here"),
-        ((2, 3), [1], [MIXED], ((1.0, 2.0),), ValueError, "got 1.0 for axis 0"),
+        ((2, 3), [1], [MIXED], ((1.0, 2.0),), ValueError, "got (1.0, 2.0) for axis 0"),
         ((2, 3), [1], "neumann", (1.0,), ValueError, "got 1.0 for axis 0"),
     ],
 )

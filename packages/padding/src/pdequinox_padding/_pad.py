@@ -119,64 +119,65 @@ def _kind(x: Array) -> int:
 def _wall_values(
     value: Any, ends: tuple[Ends, ...], x: Array, num_spatial_dims: int
 ) -> list[tuple[Array | None, Array | None]]:
-    """One value per end of every axis, of the shape `(*leading, 1, ..., 1)`, or `None` for 0."""
-    leading = x.shape[: x.ndim - num_spatial_dims]
+    """The `value` at the two ends of every axis; `None` where it is 0, or has no wall.
 
-    def parse(entry: Any) -> Array:
-        wall = jnp.asarray(entry)
-        if _kind(wall) > _kind(x):
-            raise TypeError(
-                f"`value` must be of a dtype that fits `x` of {x.dtype.name}, got "
-                f"{wall.dtype.name}."
-            )
-        trailing = leading[len(leading) - wall.ndim :] if wall.ndim <= len(leading) else None
-        if trailing is None or any(
-            n not in (1, m) for n, m in zip(wall.shape, trailing, strict=True)
-        ):
-            raise ValueError(
-                "`value` must be a scalar or broadcast against the leading axes of `x`, "
-                f"{leading}, got shape {wall.shape}; one value per axis or end goes in a tuple."
-            )
-        wall = lax.expand_dims(wall, range(len(leading) - wall.ndim))
-        wall = lax.expand_dims(wall, range(len(leading), x.ndim))
-        return wall.astype(x.dtype)
+    A value for all ends is taken by the walls that there are. One that a tuple gives to an axis or
+    an end must have a wall there.
+    """
 
-    def entries(items: Any, number: int, what: str) -> tuple[Any, ...]:
-        if not isinstance(items, tuple):
-            return (items,) * number
-        if len(items) != number:
+    def split(entry: Any, number: int, what: str) -> tuple[Any, ...]:
+        if not isinstance(entry, tuple):
+            return (entry,) * number
+        if len(entry) != number:
             raise ValueError(
                 f"`value` as a tuple must have one entry per {what}, {number} here, got {value!r}."
             )
-        return items
+        return entry
 
-    if value is None:
-        return [(None, None)] * num_spatial_dims
-    result, used = [], False
-    for axis, (item, modes) in enumerate(
-        zip(entries(value, num_spatial_dims, "padded axis"), ends, strict=True)
-    ):
-        pair: list[Array | None] = []
-        for entry, mode in zip(entries(item, 2, "end of an axis"), modes, strict=True):
-            if isinstance(item, tuple) and entry is not None and mode not in _WITH_VALUE:
-                raise ValueError(
-                    f"`value` must be None at an end that is not one of {list(_WITH_VALUE)}, got "
-                    f"{entry!r} for axis {axis}, which is {modes}."
-                )
-            taken = entry is not None and mode in _WITH_VALUE
-            pair.append(parse(entry) if taken else None)
-            used |= taken
-        if isinstance(value, tuple) and item is not None and pair == [None, None]:
+    result = []
+    for axis, entry in enumerate(split(value, num_spatial_dims, "padded axis")):
+        pair = split(entry, 2, "end of an axis")
+        walls = [mode in _WITH_VALUE for mode in ends[axis]]
+        given = [part is not None for part in pair]
+        if isinstance(entry, tuple):
+            misplaced = any(g and not w for g, w in zip(given, walls, strict=True))
+        else:
+            misplaced = isinstance(value, tuple) and any(given) and not any(walls)
+        if misplaced:
             raise ValueError(
-                f"`value` must be None for an axis none of whose ends is one of "
-                f"{list(_WITH_VALUE)}, got {item!r} for axis {axis}, which is {modes}."
+                f"`value` must be None where no end is one of {list(_WITH_VALUE)}, got {entry!r} "
+                f"for axis {axis}, whose ends are {ends[axis]}."
             )
-        result.append((pair[0], pair[1]))
-    if not used and not isinstance(value, tuple):
+        lower, upper = (
+            _wall_value(part, x, num_spatial_dims) if g and w else None
+            for part, g, w in zip(pair, given, walls, strict=True)
+        )
+        result.append((lower, upper))
+    used = any(part is not None for pair in result for part in pair)
+    if not used and value is not None and not isinstance(value, tuple):
         raise ValueError(
             f"`value` needs an end that is one of {list(_WITH_VALUE)}, got `boundary_mode` {ends}."
         )
     return result
+
+
+def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
+    """`value` with the dtype and the number of axes of `x`."""
+    wall, leading = jnp.asarray(value), x.shape[: x.ndim - num_spatial_dims]
+    if _kind(wall) > _kind(x):
+        raise TypeError(
+            f"`value` must be of a dtype that fits `x` of {x.dtype.name}, got {wall.dtype.name}."
+        )
+    missing = len(leading) - wall.ndim
+    if missing < 0 or any(
+        n not in (1, m) for n, m in zip(wall.shape, leading[missing:], strict=True)
+    ):
+        raise ValueError(
+            f"`value` must be a scalar or broadcast against the leading axes of `x`, {leading}, "
+            f"got shape {wall.shape}; one value per axis or end goes in a tuple."
+        )
+    wall = wall.reshape((1,) * missing + wall.shape + (1,) * num_spatial_dims)
+    return wall.astype(x.dtype)
 
 
 def _pad_axis(
