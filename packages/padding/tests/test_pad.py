@@ -120,6 +120,8 @@ def test_wall_values_per_axis_and_shapes():
     np.testing.assert_array_equal(per_axis[0, 0, 1, :], [0, 0, 0])
     leading = pad(x, [1, 0], "dirichlet", jnp.arange(6.0).reshape(2, 3))
     np.testing.assert_array_equal(leading[:, :, 0, 0], np.arange(6).reshape(2, 3))
+    like_the_field = pad(x, [1, 0], "dirichlet", jnp.arange(3.0).reshape(1, 3, 1, 1))
+    np.testing.assert_array_equal(like_the_field[:, :, 0, 0], [[0, 1, 2]] * 2)
     mixed = pad(x, [1, 1], ["neumann", "dirichlet_cell"], jnp.array(2.0))
     np.testing.assert_array_equal(mixed[1, 2], [[4, 0, 4]] * 3)
 

@@ -98,7 +98,7 @@ def test_bad_modes(mode, dims, error, text):
         ((2, 3), [1], "wall", None, ValueError, "`boundary_mode` must be one of"),
         ((2, 3), [1], "neumann", 1.0, ValueError, "`value` needs an end that is one of"),
         ((2, 3), [1], "dirichlet", jnp.ones(3), ValueError, "(2,), got shape (3,)"),
-        ((2, 3), [1], "dirichlet", jnp.ones((2, 1)), ValueError, "got shape (2, 1)"),
+        ((2, 3), [1], "dirichlet", jnp.ones((2, 3)), ValueError, "got shape (2, 3)"),
         ((2, 3), [1], "dirichlet", 1j, TypeError, "fits `x` of float32, got complex64"),
         ((2, 3), [1], "dirichlet", (1.0, 2.0), ValueError, "one entry per padded axis, 1 here"),
         ((2, 3), [1], "dirichlet", ((1.0,),), ValueError, "one entry per end of an axis, 2 here"),

@@ -68,9 +68,9 @@ def pad(
         0. For `"dirichlet"` it is the constant outside. For `"dirichlet_node"` and
         `"dirichlet_cell"` it is the wall value that the odd extension is taken about, so that
         `-x` above becomes `2 v - x` and the wall node holds `v`. A scalar, or an array or list
-        that broadcasts against the leading axes: one value per channel, usually. A tuple is never
-        that: it has `D` entries, one per axis, each `None`, a value, or a tuple of the two at the
-        lower and the upper end.
+        that broadcasts against the leading axes: one value per channel, usually, of shape
+        `(channels,)` or `(channels, 1, ..., 1)`. A tuple is never that: it has `D` entries, one
+        per axis, each `None`, a value, or a tuple of the two at the lower and the upper end.
 
     **Returns:**
 
@@ -164,20 +164,20 @@ def _wall_values(
 def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
     """`value` with the dtype and the number of axes of `x`."""
     wall, leading = jnp.asarray(value), x.shape[: x.ndim - num_spatial_dims]
+    shape, ones = wall.shape, (1,) * num_spatial_dims
+    if wall.ndim == x.ndim and shape[len(leading) :] == ones:
+        shape = shape[: len(leading)]
     if _kind(wall) > _kind(x):
         raise TypeError(
             f"`value` must be of a dtype that fits `x` of {x.dtype.name}, got {wall.dtype.name}."
         )
-    missing = len(leading) - wall.ndim
-    if missing < 0 or any(
-        n not in (1, m) for n, m in zip(wall.shape, leading[missing:], strict=True)
-    ):
+    missing = len(leading) - len(shape)
+    if missing < 0 or any(n not in (1, m) for n, m in zip(shape, leading[missing:], strict=True)):
         raise ValueError(
             f"`value` must be a scalar or broadcast against the leading axes of `x`, {leading}, "
             f"got shape {wall.shape}; one value per axis or end goes in a tuple."
         )
-    wall = wall.reshape((1,) * missing + wall.shape + (1,) * num_spatial_dims)
-    return wall.astype(x.dtype)
+    return wall.reshape((1,) * missing + shape + ones).astype(x.dtype)
 
 
 def _pad_axis(
