@@ -120,8 +120,8 @@ def test_odd_extensions_need_a_sign(dtype_name):
 
 
 def test_what_is_no_array():
-    with pytest.raises(TypeError, match="`x` must be an array, got None"):
-        arguments.field(None, 1, 1, jnp.dtype("float32"))
+    with pytest.raises(TypeError, match="`x` must be an array, got 'field'"):
+        arguments.field("field", 1, 1, jnp.dtype("float32"))
 
 
 def test_number_of_axes_of_a_mode():
