@@ -174,6 +174,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line(cells) for cells in (header, rule, *rows))
 
 
+def report(header: Sequence[str], rows: Sequence[Sequence[str]], definition: str) -> str:
+    """Prints the table, what its numbers are, and where they were measured; returns the text."""
+    text = "\n\n".join([markdown_table(header, rows), definition, machine_line()])
+    print(f"\n{text}\n")
+    return text
+
+
 def save(output: Path, name: str, text: str, results: dict[str, Any], figure: Figure) -> None:
     """Writes `name.md`, `name.json` and `name.png` into the folder `output`."""
     output.mkdir(parents=True, exist_ok=True)

@@ -238,16 +238,7 @@ def main() -> None:
         f"{settings.num_test} held-out trajectories. A step is {settings.dt:g} in time; "
         "persistence predicts no change."
     )
-    text = "\n".join(
-        [
-            common.markdown_table(["", "parameters", "training", *columns], rows),
-            "",
-            definition,
-            "",
-            common.machine_line(),
-        ]
-    )
-    print(f"\n{text}\n")
+    text = common.report(["", "parameters", "training", *columns], rows, definition)
     if options.output is not None:
         figure = draw(
             settings,

@@ -239,16 +239,7 @@ def main() -> None:
         "weights, the same for each row. The network is a U-Net of "
         f"{common.num_parameters(network):,} parameters; a prediction of 0 has error 1."
     )
-    text = "\n".join(
-        [
-            common.markdown_table(["", *columns], rows),
-            "",
-            definition,
-            "",
-            common.machine_line(),
-        ]
-    )
-    print(f"\n{text}\n")
+    text = common.report(["", *columns], rows, definition)
     if options.output is not None:
         chosen = typical_sample([runs[0] for runs in predictions.values()], truth)
         samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
