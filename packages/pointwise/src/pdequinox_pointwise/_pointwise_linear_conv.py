@@ -5,6 +5,7 @@ from typing import Any, SupportsIndex, TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
 import jax
+import jax.lax as lax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
@@ -99,7 +100,13 @@ class PointwiseLinearConv(eqx.nn.Conv):
                 "`x` must have the dtype of the layer's parameters, "
                 f"{self.weight.dtype.name}, got {x.dtype.name}: convert one of them with `.astype`."
             )
-        return super().__call__(x, key=key)
+        del key
+        # A product of matrices: on CPUs up to three times faster than a convolution of one tap, and
+        # nowhere slower (docs/convolutions.md).
+        weight = self.weight.reshape(self.out_channels, self.in_channels)
+        out = lax.dot(weight, x.reshape(self.in_channels, -1))
+        out = out.reshape(self.out_channels, *x.shape[1:])
+        return out if self.bias is None else out + self.bias
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:

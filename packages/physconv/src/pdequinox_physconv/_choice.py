@@ -1,0 +1,70 @@
+"""Which form carries out a task on the CPU: decided from integers and the dtype alone."""
+
+from math import prod
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ._forms import channels_of, FORMS, piece, sample_bytes
+from ._window import Window
+
+
+def choose(
+    target: str,
+    window: Window,
+    samples: int,
+    channels: tuple[int, int],
+    dtype: jnp.dtype,
+) -> str:
+    """The name of the form, where `x` and `y` have so many `channels` in all. The thresholds rest on
+    the measurements in docs/convolutions.md.
+    """
+    accepted = lambda name: FORMS[name].accepts(target, window)
+    dims, groups = len(window.size), window.groups
+    c, o = channels[0] // groups, channels[1] // groups
+    reduced = {"y": c, "x": o, "w": c * o}[target]
+    terms = prod(window.taps) * reduced
+    work = samples * groups * c * o * prod(window.taps) * prod(window.out)
+    each = sample_bytes(window, channels, dtype)
+
+    if accepted("matrix"):
+        return "matrix"
+    if groups > 1 and max(c, o) <= 4 and terms <= 128:
+        if target != "x":
+            return "shifted"
+        if accepted("flipped"):
+            return "flipped"
+    if groups > 1:
+        return "split" if groups <= 32 else "reference"
+    big = dims == 2 and samples * each > 4e6 and piece(samples, each) < samples
+    plain = "last" if accepted("last") else "reference"
+    if target == "x":
+        # Eigen takes it as it is.
+        grows = dims == 2 and any(n > m for n, m in zip(window.size, window.out, strict=True))
+        if accepted("flipped"):
+            return plain if grows and dtype != jnp.float64 and not big else "flipped"
+        # How many taps there are with those that the phases add as zeros, to those that there are.
+        padded = prod(-(-k // s) * s / k for k, s in zip(window.taps, window.stride, strict=True))
+        if accepted("phases") and (padded < 1.5 or dims != 2 or dtype == jnp.float64):
+            return "phases"
+        return plain
+    if dims >= 3:
+        return "planes"
+    if dtype == jnp.float64:
+        return "line" if dims == 1 else "pieces" if big else "nudged"
+    if dims == 2 and max(c, o) > 16:
+        if target == "y" and o <= 8:
+            return "nudged"
+        if work > 3e7:
+            name = "wide" if target == "y" else "rows"
+            if accepted(name) and (target == "y" or o > 16):
+                return "pieces" if big else name
+    return plain
+
+
+def carry_out(target: str, a: Array, b: Array, window: Window, form: str | None = None) -> Array:
+    """The task by the form of that name, or by the chosen one."""
+    if form is None:
+        channels = channels_of(target, a, b, window)
+        form = choose(target, window, a.shape[0], channels, a.dtype)
+    return FORMS[form].carry_out(target, a, b, window, carry_out)

@@ -1,0 +1,407 @@
+"""Every form of a convolution against its formula, the choice among them, and the primitive that makes
+it under JAX's transformations.
+"""
+
+import re
+from math import prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import assert_within_rounding
+
+from pdequinox_physconv import _forms, PhysicsConv, PhysicsConvTranspose
+from pdequinox_physconv._choice import carry_out, choose
+from pdequinox_physconv._correlate import correlate, correlate_transposed
+from pdequinox_physconv._forms import FORMS
+from pdequinox_physconv._trilinear import convolve, convolve_transposed, OPERANDS
+from pdequinox_physconv._window import TARGETS, Window
+
+
+def window(size, taps, stride=1, dilation=1, lower=0, out=None, groups=1):
+    """A window; without `out`, with as many outputs as `x` has whole places for."""
+    spread = lambda v: v if isinstance(v, tuple) else (v,) * len(size)
+    size, taps, stride, dilation, lower = map(spread, (size, taps, stride, dilation, lower))
+    if out is None:
+        out = tuple(
+            (n + 2 * l - (k - 1) * d - 1) // s + 1
+            for n, k, s, d, l in zip(size, taps, stride, dilation, lower, strict=True)
+        )
+    return Window(size, taps, spread(out), stride, dilation, lower, groups)
+
+
+# With the channels of each group, and the samples.
+CASES = {
+    "1-D": (window((9,), 3), (2, 3), 2),
+    "1-D same": (window((9,), 3, lower=1), (2, 3), 2),
+    "1-D one point": (window((1,), 4, lower=3, out=(2,)), (2, 1), 1),
+    "1-D stride 2": (window((9,), 3, 2, lower=1), (2, 3), 2),
+    "1-D stride 3 dilation 2": (window((11,), 3, 3, 2, 2), (1, 2), 2),
+    "1-D wide kernel, stride 4": (window((16,), 7, 4, lower=5, out=(6,)), (2, 2), 1),
+    "1-D groups": (window((8,), 3, groups=3), (2, 1), 2),
+    "1-D unread points": (window((9,), 2, 3, out=(2,)), (2, 3), 1),
+    "1-D one tap": (window((6,), 1), (2, 3), 2),
+    "2-D": (window((6, 5), (3, 2)), (3, 2), 4),
+    "2-D same": (window((5, 6), 3, lower=1), (2, 3), 4),
+    "2-D dilation": (window((7, 8), (2, 3), 1, (3, 2)), (2, 3), 2),
+    "2-D stride": (window((7, 6), (3, 4), (2, 3), 1, (1, 2)), (2, 3), 3),
+    "2-D depthwise": (window((5, 6), 3, groups=4), (1, 1), 2),
+    "2-D depthwise, one sample": (window((5, 6), (3, 2), (1, 2), groups=4), (1, 2), 1),
+    "2-D groups": (window((5, 6), 3, groups=2, lower=1), (2, 3), 2),
+    "2-D one tap": (window((3, 4), 1), (3, 2), 2),
+    "3-D": (window((6, 4, 5), (3, 2, 3)), (2, 3), 2),
+    "3-D same": (window((4, 3, 5), 3, lower=1), (2, 1), 2),
+    "3-D stride": (window((5, 4, 6), (3, 2, 2), (2, 2, 1), 1, (1, 0, 1)), (2, 2), 1),
+    "3-D dilation": (window((7, 4, 5), 2, 1, (3, 1, 2)), (1, 3), 1),
+    "3-D groups": (window((4, 3, 3), 2, groups=2), (2, 1), 2),
+}
+
+
+def channels(case):
+    win, (c, o), _ = case
+    return win.groups * c, win.groups * o
+
+
+def arrays(case, dtype, seed=0):
+    """Random `x`, `w` and `y`."""
+    win, _, samples = case
+    generator = np.random.default_rng(seed)
+    shapes = {name: win.shape(name, samples, channels(case)) for name in TARGETS}
+    return {k: jnp.asarray(generator.standard_normal(s), dtype) for k, s in shapes.items()}
+
+
+def trilinear(target, a, b, win):
+    """The derivative of `T`, with one tensor of zeros and ones for each axis, in float64."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    given = dict(zip(OPERANDS[target], (a, b), strict=True))
+    letters = {"x": "bc", "w": "oc", "y": "bo"}
+    selectors = []
+    for axis, (n, k, m, s, d, lower) in enumerate(zip(*win[:6], strict=True)):
+        at = np.arange(m) * s + np.arange(k)[:, None] * d - lower
+        selectors.append((np.arange(n)[:, None, None] == at).astype(float))
+        for name, letter in zip("xwy", ("ijk", "pqr", "uvz"), strict=True):
+            letters[name] += letter[axis]
+    dense = lambda w: np.concatenate(
+        [
+            np.pad(
+                part,
+                [(0, 0), (g * w.shape[1], (win.groups - 1 - g) * w.shape[1])]
+                + [(0, 0)] * (w.ndim - 2),
+            )  # fmt: skip
+            for g, part in enumerate(np.split(w, win.groups))
+        ]
+    )
+    if "w" in given:
+        given["w"] = dense(given["w"])
+    operands = ",".join(letters[name] for name in given)
+    axes = [x + w + y for x, w, y in zip("ijk", "pqr", "uvz", strict=True)][: len(selectors)]
+    out = np.einsum(
+        f"{operands},{','.join(axes)}->{letters[target]}",
+        *given.values(),
+        *selectors,
+        optimize=True,
+    )
+    if target == "w" and win.groups > 1:
+        o, c = out.shape[0] // win.groups, out.shape[1] // win.groups
+        blocks = [out[g * o : (g + 1) * o, g * c : (g + 1) * c] for g in range(win.groups)]
+        out = np.concatenate(blocks)
+    return out
+
+
+def terms(target, case):
+    """At most so many products are summed."""
+    win, (c, o), samples = case
+    taps = prod(win.taps)
+    return {"y": c * taps, "x": o * taps, "w": samples * prod(win.out)}[target]
+
+
+def check(target, case, a, b, actual):
+    win = case[0]
+    oracle = trilinear(target, a, b, win)
+    magnitude = trilinear(target, abs(a), abs(b), win)
+    # One rounding more: sums are rounded when a loop stores them.
+    assert_within_rounding(actual, oracle, magnitude, terms(target, case) + 1)
+
+
+ACCEPTED = [
+    (name, target, form)
+    for name, case in CASES.items()
+    for target in TARGETS
+    for form in FORMS
+    if FORMS[form].accepts(target, case[0])
+]
+
+
+@pytest.mark.parametrize("name, target, form", ACCEPTED)
+def test_every_form_is_the_formula(name, target, form, dtype, monkeypatch):
+    # So that loops have more than one turn.
+    monkeypatch.setattr(_forms, "_PIECE_BYTES", 300)
+    case = CASES[name]
+    given = arrays(case, dtype)
+    a, b = (given[operand] for operand in OPERANDS[target])
+    run = jax.jit(lambda a, b: carry_out(target, a, b, case[0], form))
+    check(target, case, a, b, run(a, b))
+
+
+def test_every_form_and_target_is_tested():
+    # `wide`, `nudged`, ... and the targets that each of them knows how to do.
+    windows = [case[0] for case in CASES.values()]
+    for form in FORMS.values():
+        for target in TARGETS:
+            if any(form.accepts(target, win) for win in RANDOM_WINDOWS):
+                assert any(form.accepts(target, win) for win in windows)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("form", ["pieces", "planes", "shifted", "rows", "wide", "matrix"])
+def test_half_precision(form, name, monkeypatch):
+    monkeypatch.setattr(_forms, "_PIECE_BYTES", 100)
+    for case_name in ("2-D", "2-D one tap"):
+        case = CASES[case_name]
+        given = arrays(case, name)
+        for target in TARGETS:
+            if FORMS[form].accepts(target, case[0]):
+                a, b = (given[operand] for operand in OPERANDS[target])
+                actual = jax.jit(lambda a, b, t=target, w=case[0]: carry_out(t, a, b, w, form))(
+                    a, b
+                )
+                assert actual.dtype == name
+                check(target, case, a, b, actual)
+
+
+def random_windows(count):
+    generator = np.random.default_rng(0)
+    for _ in range(count):
+        dims = int(generator.integers(1, 5))
+        draw = lambda low, high, dims=dims: tuple(map(int, generator.integers(low, high, dims)))
+        ones = (1,) * dims
+        yield Window(
+            size=draw(1, 300),
+            taps=draw(1, 8) if generator.random() < 0.8 else ones,
+            out=draw(1, 300),
+            stride=draw(1, 5) if generator.random() < 0.5 else ones,
+            dilation=draw(1, 5) if generator.random() < 0.5 else ones,
+            lower=draw(0, 9),
+            groups=int(generator.choice([1, 1, 2, 16, 64])),
+        )
+
+
+RANDOM_WINDOWS = list(random_windows(300))
+
+
+@pytest.mark.parametrize("dtype_name", ["float32", "float64", "bfloat16"])
+def test_the_choice_accepts_its_task(dtype_name):
+    generator = np.random.default_rng(1)
+    for win in RANDOM_WINDOWS:
+        c, o = (win.groups * int(v) for v in generator.choice([1, 3, 16, 26, 64], 2))
+        samples = int(generator.choice([1, 2, 7, 64]))
+        for target in TARGETS:
+            form = choose(target, win, samples, (c, o), jnp.dtype(dtype_name))
+            assert FORMS[form].accepts(target, win), (form, target, win)
+
+
+@pytest.mark.parametrize(
+    "win, samples, channels, forms",
+    [
+        (window((1024,), 3, lower=1), 16, (32, 32), ("flipped", "last", "last")),
+        (window((66, 66), 3), 8, (32, 32), ("flipped", "pieces", "pieces")),
+        (window((66, 66), 3), 1, (32, 32), ("last", "rows", "wide")),
+        (window((66, 66), 3), 8, (16, 16), ("flipped", "last", "last")),
+        (window((34, 34, 34), 3), 2, (16, 16), ("flipped", "planes", "planes")),
+        (window((66, 66), 3, groups=32), 8, (32, 32), ("flipped", "shifted", "shifted")),
+        (window((66, 66), 3, groups=2), 8, (32, 32), ("split", "split", "split")),
+        (window((64, 64), 4, 2, lower=1), 8, (32, 32), ("phases", "last", "last")),
+        (window((64, 64), 1), 8, (32, 32), ("matrix", "matrix", "matrix")),
+    ],
+)
+def test_what_is_chosen(win, samples, channels, forms):
+    chosen = tuple(choose(t, win, samples, channels, jnp.dtype("float32")) for t in TARGETS)
+    # In the order x, w, y.
+    assert chosen == forms
+
+
+def test_pieces_divide():
+    assert _forms.piece(12, 10) == 12
+    limit = int(_forms._PIECE_BYTES)
+    assert _forms.piece(12, limit // 5) == 4
+    assert _forms.piece(7, limit // 5) == 1
+    assert _forms.piece(12, 10 * limit) == 1
+    assert _forms.piece(12, 10, turns=2) == 6
+    assert _forms.piece(1, 10, turns=2) == 1
+
+
+# The primitive
+
+
+PRIMITIVE_CASES = ["1-D stride 2", "2-D", "2-D groups"]
+
+
+def bind(target, a, b, win, form=None):
+    """The primitive, for any target: "w" is the derivative of the others."""
+    if target == "y":
+        return convolve(a, b, win, form)
+    if target == "x":
+        return convolve_transposed(a, b, win, form)
+    shape = win.shape("w", a.shape[0], (a.shape[1], b.shape[1]))
+    return jax.linear_transpose(
+        lambda w: convolve(a, w, win, form), jax.ShapeDtypeStruct(shape, a.dtype)
+    )(b)[0]
+
+
+@pytest.mark.parametrize("name", PRIMITIVE_CASES)
+@pytest.mark.parametrize("target", ["x", "y"])
+@pytest.mark.parametrize("form", [None, "reference"])
+def test_derivatives(name, target, form, x64):
+    case = CASES[name]
+    win, given, other = case[0], arrays(case, "float64"), arrays(case, "float64", seed=1)
+    first, second = OPERANDS[target]
+
+    def inner(a, b):
+        return jnp.sum(bind(target, a, b, win, form) * given[target])
+
+    for place, by in enumerate((first, second)):
+        gradient = jax.jit(jax.grad(inner, place))
+        a, b = (given[operand] for operand in OPERANDS[by])
+        check(by, case, a, b, gradient(given[first], given[second]))
+
+    # Forward mode: the product rule.
+    tangents = (other[first], other[second])
+    _, tangent = jax.jit(lambda p, t: jax.jvp(lambda a, b: bind(target, a, b, win, form), p, t))(
+        (given[first], given[second]), tangents
+    )
+    one = trilinear(target, other[first], given[second], win)
+    two = trilinear(target, given[first], other[second], win)
+    np.testing.assert_allclose(tangent, one + two, rtol=1e-12, atol=1e-12)
+
+    # Second derivatives: that of the gradient by one operand along the other is a task again.
+    along = lambda a: jax.grad(inner, 1)(a, given[second])
+    _, mixed = jax.jit(lambda a, t: jax.jvp(along, (a,), (t,)))(given[first], other[first])
+    values = {target: given[target], first: other[first]}
+    a, b = (values[operand] for operand in OPERANDS[second])
+    check(second, case, a, b, mixed)
+
+
+@pytest.mark.parametrize("name", PRIMITIVE_CASES)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 1)])
+def test_vmap_in_every_position(name, target, axes, x64):
+    case = CASES[name]
+    win = case[0]
+    stacked = []
+    for operand, axis in zip(OPERANDS[target], axes, strict=True):
+        members = [arrays(case, "float64", seed)[operand] for seed in range(3)]
+        stacked.append(members[0] if axis is None else jnp.stack(members, axis))
+    run = lambda a, b: bind(target, a, b, win)
+    out = jax.jit(jax.vmap(run, in_axes=axes))(*stacked)
+    for i in range(3):
+        a, b = (
+            v if axis is None else jnp.take(v, i, axis=axis)
+            for v, axis in zip(stacked, axes, strict=True)
+        )
+        check(target, case, a, b, out[i])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("axes", [((0, 0), (0, None)), ((0, 0), (None, 0)), ((0, 0), (0, 0))])
+def test_nested_vmap(target, axes, x64):
+    case = CASES["2-D"]
+    outer, inner = axes
+    stacked = []
+    for operand, batched in zip(OPERANDS[target], inner, strict=True):
+        members = [arrays(case, "float64", seed)[operand] for seed in range(6)]
+        members = jnp.stack(members).reshape(2, 3, *members[0].shape)
+        stacked.append(members[:, 0] if batched is None else members)
+    run = lambda a, b: bind(target, a, b, case[0])
+    out = jax.jit(jax.vmap(jax.vmap(run, in_axes=inner), in_axes=outer))(*stacked)
+    for i, j in np.ndindex(2, 3):
+        a, b = (
+            v[i] if batched is None else v[i, j] for v, batched in zip(stacked, inner, strict=True)
+        )
+        check(target, case, a, b, out[i, j])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_more_members_than_are_written_out(target, x64):
+    case = CASES["1-D stride 2"]
+    count = 20
+    stacked = [
+        jnp.stack([arrays(case, "float64", seed)[operand] for seed in range(count)])
+        for operand in OPERANDS[target]
+    ]
+    out = jax.jit(jax.vmap(lambda a, b: bind(target, a, b, case[0])))(*stacked)
+    for i in range(count):
+        check(target, case, stacked[0][i], stacked[1][i], out[i])
+
+
+def test_without_jit():
+    case = CASES["2-D"]
+    given = arrays(case, "float32")
+    check("y", case, given["x"], given["w"], convolve(given["x"], given["w"], case[0]))
+    with jax.disable_jit():
+        check("y", case, given["x"], given["w"], convolve(given["x"], given["w"], case[0]))
+
+
+def lowered(function, *arguments, platform):
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
+def test_other_platforms_get_the_reference(platform):
+    layer = PhysicsConv(3, 8, 8, 3, key=jax.random.key(0), boundary_mode="periodic")
+    x = jnp.zeros((2, 8, 32, 32, 32))
+    step = lambda x: jax.grad(lambda x: jnp.sum(jnp.square(jax.vmap(layer)(x))))(x)
+    plain = lowered(step, x, platform=platform)
+    chosen = lowered(step, x, platform="cpu")
+    assert plain.count("stablehlo.convolution(") == 2 and "stablehlo.while" not in plain
+    assert "stablehlo.while" in chosen
+
+
+def test_precision_is_that_of_the_call():
+    layer = PhysicsConv(1, 2, 3, 3, key=jax.random.key(0), boundary_mode="periodic")
+    x = jnp.zeros((2, 8))
+    with jax.default_matmul_precision("highest"):
+        traced = jax.jit(lambda x: layer(x)).trace(x)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "HIGHEST" in text
+    text = lowered(lambda x: layer(x), x, platform="cuda")
+    assert "HIGHEST" not in text
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_channels_come_last(dims):
+    # XLA's CPU backend reorders the axes of convolutions, but not inside of loops.
+    layer = PhysicsConv(dims, 8, 8, 3, key=jax.random.key(0), boundary_mode="periodic")
+    x = jnp.zeros((2, 8, *(16,) * dims))
+
+    def step(x, _):
+        return jax.grad(lambda x: jnp.sum(jnp.square(jax.vmap(layer)(x))))(x), None
+
+    text = lowered(lambda x: jax.lax.scan(step, x, None, length=2)[0], x, platform="cpu")
+    numbers = re.findall(r"dim_numbers = \[(.*?)\]x\[(.*?)\]", text)
+    assert numbers
+    for field, kernel in numbers:
+        assert field.startswith("b") and field.endswith("f") and kernel.endswith("i, o")
+
+
+@pytest.mark.parametrize("form", ["reference", "last", "pieces", "line"])
+def test_layers_by_a_form_of_choice(form):
+    x = jax.random.normal(jax.random.key(1), (2, 8))
+    shared = dict(dilation=(1,), groups=1, form=form)
+    for layer_type, run, more in [
+        (PhysicsConv, correlate, {}),
+        (PhysicsConvTranspose, correlate_transposed, {"output_padding": (1,)}),
+    ]:
+        layer = layer_type(1, 2, 3, 3, 2, key=jax.random.key(0), boundary_mode="dirichlet", **more)
+        out = run(
+            x,
+            layer.weight,
+            stride=layer.stride,
+            padding=layer.padding,
+            ends=(("dirichlet", "dirichlet"),),
+            **more,
+            **shared,
+        )
+        eps = jnp.finfo(x.dtype).eps
+        bound = 2 * 6 * eps * jnp.sum(jnp.abs(layer.weight)) * jnp.max(jnp.abs(x))
+        assert jnp.max(jnp.abs(out + layer.bias - layer(x))) <= bound

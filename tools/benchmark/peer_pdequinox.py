@@ -1,0 +1,37 @@
+"""pdequinox 0.1.2."""
+
+from typing import Any
+
+import equinox as eqx
+from rows import Row, Unsupported
+from with_jax import prepare as prepare_with_jax
+
+from pdequinox import arch, conv
+
+
+def make(row: Row, key: Any) -> eqx.Module:
+    """The layer or network of the row."""
+    arguments = dict(
+        num_spatial_dims=row.dims,
+        in_channels=row.channels[0],
+        out_channels=row.channels[1],
+        key=key,
+    )
+    if row.layer == "PointwiseLinearConv":
+        return conv.PointwiseLinearConv(**arguments)
+    if row.boundary_mode not in ("periodic", "dirichlet", "neumann"):
+        raise Unsupported(f"no boundary mode {row.boundary_mode}")
+    arguments |= dict(boundary_mode=row.boundary_mode)
+    if row.group == "networks":
+        return getattr(arch, row.layer)(**arguments)
+    arguments |= dict(
+        kernel_size=row.kernel, stride=row.stride, dilation=row.dilation, groups=row.groups
+    )
+    if row.layer == "PhysicsConv":
+        return conv.PhysicsConv(**arguments)
+    return conv.PhysicsConvTranspose(output_padding=row.stride - 1, **arguments)
+
+
+def prepare(row: Row, what: str) -> Any:
+    """See `worker.serve`."""
+    return prepare_with_jax(row, what, make)

@@ -1,0 +1,89 @@
+"""PyTorch on the CPU."""
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from rows import Row, Unsupported
+
+
+MODES = {"periodic": "circular", "dirichlet": "zeros", "neumann": "reflect", "outflow": "replicate"}
+
+
+def make(row: Row) -> torch.nn.Module:
+    """The layer of the row; the transposed one pads with zeros, whatever the boundary."""
+    if row.group == "networks":
+        raise Unsupported("has no such network")
+    if row.members:
+        raise Unsupported("has no ensembles")
+    if row.boundary_mode not in MODES:
+        raise Unsupported(f"no padding mode for {row.boundary_mode}")
+    k, d = row.kernel, row.dilation
+    arguments: dict[str, Any] = dict(stride=row.stride, dilation=d, groups=row.groups)
+    if row.layer == "PhysicsConvTranspose":
+        layer = getattr(torch.nn, f"ConvTranspose{row.dims}d")
+        # `(n - 1) s - 2 p + k + o` outputs.
+        padding = (k - 1) // 2
+        left = row.stride - k + 2 * padding
+        crop = 0
+        if left < 0:
+            crop, left = -left, 0
+        layer = layer(*row.channels, k, padding=padding, output_padding=left, **arguments)
+        if crop:
+            return torch.nn.Sequential(layer, Crop(row.out))
+        return layer
+    layer = getattr(torch.nn, f"Conv{row.dims}d")
+    if (k - 1) % 2:
+        raise Unsupported("even kernels have unequal padding")
+    return layer(
+        *row.channels,
+        k,
+        padding=(k - 1) // 2 * d,
+        padding_mode=MODES[row.boundary_mode],
+        **arguments,
+    )
+
+
+class Crop(torch.nn.Module):
+    """To the size of the row."""
+
+    def __init__(self, out: tuple[int, ...]) -> None:
+        super().__init__()
+        self.index = (..., *(slice(n) for n in out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A view."""
+        return x[self.index]
+
+
+def prepare(row: Row, what: str) -> Any:
+    """See `worker.serve`."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    dtype = getattr(torch, row.dtype)
+    layer = make(row).to(dtype)
+    shape = (row.batch, row.channels[0], *row.spatial)
+    x = torch.tensor(np.random.default_rng(0).standard_normal(shape), dtype=dtype)
+    if what == "forward":
+
+        def run() -> None:
+            with torch.no_grad():
+                layer(x)
+
+    else:
+        cotangent = np.random.default_rng(1).standard_normal((row.batch, row.channels[1], *row.out))
+        cotangent = torch.tensor(cotangent, dtype=dtype)
+        x.requires_grad_()
+
+        def run() -> None:
+            x.grad = None
+            layer.zero_grad(set_to_none=True)
+            (layer(x) * cotangent).sum().backward()
+
+    try:
+        run()
+    except RuntimeError as error:
+        raise Unsupported(str(error).splitlines()[0]) from error
+    if tuple(layer(x).shape) != (row.batch, row.channels[1], *row.out):
+        raise Unsupported("another shape of the output")
+    return run, {}

@@ -1,0 +1,211 @@
+"""What the benchmark of the convolutions measures: one row is one layer, or one network, on one input."""
+
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from typing import Any
+
+
+class Unsupported(Exception):
+    """A library cannot do the work of a row; the message says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer, or a network of pdequinox, and its input."""
+
+    group: str
+    layer: str
+    spatial: tuple[int, ...]
+    channels: tuple[int, int] = (32, 32)
+    batch: int = 8
+    kernel: int = 3
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    boundary_mode: str = "periodic"
+    members: int = 0
+    dtype: str = "float32"
+
+    @property
+    def dims(self) -> int:
+        """The number of spatial axes."""
+        return len(self.spatial)
+
+    @property
+    def name(self) -> str:
+        """What tells the row from others, in words."""
+        size = f"{self.spatial[0]}^{self.dims}" if self.dims > 1 else f"{self.spatial[0]}"
+        (c, o), plain = self.channels, Row(self.group, self.layer, self.spatial)
+        parts = [f"{self.dims}-D {size}", f"{c}" if c == o else f"{c}->{o}", f"batch {self.batch}"]
+        if self.layer.startswith("PhysicsConv"):
+            parts.insert(2, f"k={self.kernel}")
+        for field, text in [
+            ("stride", f"stride {self.stride}"),
+            ("dilation", f"dilation {self.dilation}"),
+            ("groups", "depthwise" if self.groups == c else f"groups {self.groups}"),
+            ("boundary_mode", self.boundary_mode),
+            ("members", f"{self.members} members"),
+            ("dtype", self.dtype),
+        ]:
+            if getattr(self, field) != getattr(plain, field):
+                parts.append(text)
+        if self.group in ("networks", "ensembles"):
+            parts.insert(0, self.layer)
+        return ", ".join(parts)
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """The spatial shape of the output."""
+        if self.layer == "PhysicsConvTranspose":
+            return tuple(n * self.stride for n in self.spatial)
+        return tuple(-(-n // self.stride) for n in self.spatial)
+
+    @property
+    def operations(self) -> int:
+        """Of the forward pass: multiplications and additions of a layer."""
+        points = self.spatial if self.layer == "PhysicsConvTranspose" else self.out
+        c, o = self.channels
+        taps = self.kernel**self.dims
+        return 2 * max(self.members, 1) * self.batch * c * o // self.groups * taps * prod(points)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the input and the output of a layer have."""
+        c, o = self.channels
+        return max(self.members, 1) * self.batch * (c * prod(self.spatial) + o * prod(self.out))
+
+    def as_json(self) -> dict[str, Any]:
+        """For a line of JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> "Row":
+        """From what `as_json` gave."""
+        return Row(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+MODES = (
+    "dirichlet",
+    "neumann",
+    "neumann_cell",
+    "dirichlet_node",
+    "dirichlet_cell",
+    "outflow",
+)
+
+
+def convolutions() -> list[Row]:
+    """The table."""
+    one = Row("PhysicsConv", "PhysicsConv", (1024,), batch=16)
+    small = replace(one, spatial=(160,))
+    two = Row("PhysicsConv", "PhysicsConv", (64, 64))
+    three = Row("PhysicsConv", "PhysicsConv", (32, 32, 32), (16, 16), batch=2)
+    conv = [
+        small,
+        replace(small, channels=(16, 16)),
+        replace(small, channels=(64, 64), kernel=7),
+        one,
+        replace(one, channels=(64, 64), kernel=5),
+        replace(one, channels=(26, 26)),
+        replace(one, boundary_mode="dirichlet"),
+        replace(one, boundary_mode="neumann"),
+        replace(one, boundary_mode="dirichlet_cell"),
+        replace(one, stride=2),
+        replace(one, dilation=2),
+        replace(one, dilation=8),
+        replace(one, groups=2),
+        replace(one, groups=32, kernel=5),
+        replace(one, channels=(1, 32)),
+        replace(one, channels=(32, 1)),
+        two,
+        *(replace(two, boundary_mode=mode) for mode in MODES),
+        replace(two, channels=(16, 16)),
+        replace(two, channels=(26, 26)),
+        replace(two, channels=(64, 64), kernel=5, batch=4),
+        replace(two, channels=(16, 16), kernel=7),
+        replace(two, spatial=(128, 128), batch=4),
+        replace(two, stride=2),
+        replace(two, dilation=2),
+        replace(two, dilation=4),
+        replace(two, dilation=8),
+        replace(two, groups=2),
+        replace(two, groups=32),
+        replace(two, groups=32, kernel=7),
+        replace(two, channels=(1, 32)),
+        replace(two, channels=(32, 1)),
+        replace(two, batch=1),
+        replace(two, spatial=(16, 16), channels=(64, 64)),
+        replace(two, spatial=(8, 8), channels=(64, 64), dilation=4),
+        replace(two, spatial=(8, 8), channels=(64, 64), dilation=4, batch=1),
+        three,
+        replace(three, boundary_mode="dirichlet"),
+        replace(three, boundary_mode="neumann"),
+        replace(three, channels=(26, 26), batch=1),
+        replace(three, channels=(32, 32), batch=1),
+        replace(three, kernel=5, batch=1),
+        replace(three, stride=2),
+        replace(three, dilation=2),
+        replace(three, groups=2),
+        replace(three, groups=16),
+        replace(three, channels=(1, 16)),
+        replace(three, spatial=(8, 8, 8), channels=(64, 64)),
+        replace(one, dtype="float64", batch=4),
+        replace(two, dtype="float64", batch=2),
+        replace(one, dtype="bfloat16"),
+        replace(two, dtype="bfloat16"),
+    ]
+    up = replace(one, group="PhysicsConvTranspose", layer="PhysicsConvTranspose", stride=2)
+    one_up = replace(up, spatial=(512,))
+    two_up = replace(up, spatial=(32, 32), batch=8)
+    three_up = replace(up, spatial=(16, 16, 16), channels=(16, 16), batch=2)
+    transposed = [
+        *(replace(row, kernel=k) for row in (one_up, two_up, three_up) for k in (2, 3, 4)),
+        replace(one_up, spatial=(256,), stride=4, kernel=4),
+        replace(one_up, spatial=(256,), stride=4),
+        replace(two_up, spatial=(16, 16), stride=4, kernel=4),
+        replace(three_up, spatial=(8, 8, 8), stride=4, kernel=4),
+        replace(one_up, boundary_mode="dirichlet"),
+        replace(two_up, boundary_mode="dirichlet"),
+        replace(two_up, boundary_mode="neumann"),
+        replace(two_up, channels=(64, 32)),
+        replace(two_up, batch=1),
+    ]
+    point = replace(two, group="PointwiseLinearConv", layer="PointwiseLinearConv", kernel=1)
+    pointwise = [
+        replace(point, spatial=(1024,), batch=16),
+        replace(point, spatial=(160,), batch=16),
+        point,
+        replace(point, channels=(26, 26)),
+        replace(point, channels=(64, 64)),
+        replace(point, channels=(32, 128)),
+        replace(point, channels=(1, 32)),
+        replace(point, channels=(32, 1)),
+        replace(point, batch=1),
+        replace(point, spatial=(8, 8), channels=(64, 64)),
+        replace(point, spatial=(32, 32, 32), channels=(16, 16), batch=2),
+        replace(point, dtype="float64", batch=2),
+        replace(point, dtype="bfloat16"),
+    ]
+    member = dict(group="ensembles", members=4)
+    ensembles = [
+        replace(one, batch=4, **member),
+        replace(small, batch=4, channels=(64, 64), **member),
+        replace(two, batch=2, **member),
+        replace(two, batch=2, channels=(16, 16), **member),
+        replace(two, batch=2, groups=32, **member),
+        replace(two, batch=2, stride=2, **member),
+        replace(three, batch=1, **member),
+        replace(one_up, batch=4, **member),
+        replace(two_up, batch=2, **member),
+        replace(point, batch=2, **member),
+    ]
+    network = Row("networks", "ClassicUNet", (160,), (1, 1), batch=16)
+    networks = [
+        replace(network, layer=layer, spatial=spatial, batch=batch)
+        for spatial, batch in [((160,), 16), ((64, 64), 4), ((32, 32, 32), 1)]
+        for layer in ("ClassicUNet", "ClassicResNet", "DilatedResNet", "ConvNet")
+    ]
+    return [*conv, *transposed, *pointwise, *ensembles, *networks]
+
+
+TABLES = {"convolutions": convolutions}

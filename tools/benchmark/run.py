@@ -1,0 +1,147 @@
+"""Runs a table of the benchmark: every library in a process of its own, in turns, medians of the turns."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import report
+from rows import Row, TABLES
+
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+# The name in the results, the module that answers for it, and what must be installed.
+LIBRARIES = {
+    "ours": ("ours", ["pdequinox_physconv", "pdequinox_pointwise"]),
+    "pdequinox": ("peer_pdequinox", ["pdequinox"]),
+    "equinox": ("peer_equinox", ["equinox"]),
+    "torch": ("peer_torch", ["torch"]),
+    "product": ("limit_product", ["jax"]),
+    "copy": ("limit_copy", ["jax"]),
+}
+PASSES = ("forward", "train")
+
+
+class Library:
+    """A process that answers."""
+
+    def __init__(self, module: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=HERE,
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Sends one line, waits for one."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args} ended without an answer to {request}.")
+        return json.loads(line)
+
+    def end(self) -> None:
+        """Ends the process."""
+        self.process.communicate()
+
+
+def measure(
+    libraries: dict[str, Library], row: Row, what: str, rounds: int, seconds: float
+) -> dict[str, Any]:
+    """One pass of one row in every library."""
+    results: dict[str, Any] = {}
+    for name, library in libraries.items():
+        results[name] = library.ask(do="prepare", row=row.as_json(), **{"pass": what})
+    able = [name for name, answer in results.items() if "unsupported" not in answer]
+    times: dict[str, list[float]] = {name: [] for name in able}
+    for turn in range(rounds):
+        # Another order every time, so that none always comes after the same one.
+        for name in able[turn % len(able) :] + able[: turn % len(able)]:
+            times[name].append(libraries[name].ask(do="time", seconds=seconds)["seconds"])
+            # Idle threads of some libraries go on spinning for some milliseconds.
+            time.sleep(0.01)
+    for name in able:
+        low, median, high = (
+            statistics.quantiles(times[name], n=4) if rounds > 1 else times[name] * 3
+        )
+        results[name] |= {"median": median, "quartiles": [low, high], "best": min(times[name])}
+    return results
+
+
+def versions() -> dict[str, str]:
+    """Of the machine and of what ran."""
+    names = ["jax", "jaxlib", "equinox", "pdequinox", "torch"]
+    found = {"Python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """Its name, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("--rounds", type=int, default=9, help="turns of every library")
+    parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
+    parser.add_argument("--only", default="", help="rows whose group and name contain this text")
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all there are")
+    parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
+    options = parser.parse_args()
+
+    wanted = options.libraries or list(LIBRARIES)
+    missing = [n for n in wanted if any(find_spec(m) is None for m in LIBRARIES[n][1])]
+    if missing and options.libraries:
+        parser.error(f"not installed: {', '.join(missing)}")
+    for name in missing:
+        print(f"{name} is not installed: its column stays empty", file=sys.stderr)
+    libraries = {n: Library(LIBRARIES[n][0]) for n in wanted if n not in missing}
+    rows = [row for row in TABLES[options.table]() if options.only in f"{row.group}: {row.name}"]
+    if not rows:
+        parser.error(f"`--only`: no row contains {options.only!r}")
+    results = {
+        "machine": processor(),
+        "versions": versions(),
+        "rounds": options.rounds,
+        "rows": [],
+    }
+    for i, row in enumerate(rows):
+        entry = {"row": row.as_json(), "name": row.name}
+        for what in PASSES:
+            entry[what] = measure(libraries, row, what, options.rounds, options.seconds)
+        results["rows"].append(entry)
+        print(f"{i + 1}/{len(rows)}", report.line(entry), file=sys.stderr, flush=True)
+    for library in libraries.values():
+        library.end()
+    options.output.mkdir(parents=True, exist_ok=True)
+    report.write(results, options.output, options.table)
+    print((options.output / f"{options.table}.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
