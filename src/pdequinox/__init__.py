@@ -3,4 +3,4 @@
 from . import conv as conv
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

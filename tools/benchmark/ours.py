@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from rows import Row, Unsupported
+from rows import Row, UnsupportedError
 from with_jax import prepare as prepare_with_jax
 
 from pdequinox_physconv import PhysicsConv, PhysicsConvTranspose
@@ -17,9 +17,9 @@ def make(row: Row, key: Any) -> eqx.Module:
         try:
             import peer_pdequinox
         except ImportError as error:
-            raise Unsupported("pdequinox is not installed") from error
+            raise UnsupportedError("pdequinox is not installed") from error
         return replaced(peer_pdequinox.make(row, key))
-    arguments = dict(
+    arguments: dict[str, Any] = dict(
         num_spatial_dims=row.dims,
         in_channels=row.channels[0],
         out_channels=row.channels[1],
@@ -41,7 +41,7 @@ def make(row: Row, key: Any) -> eqx.Module:
 
 
 def replaced(network: Any) -> Any:
-    """The network with every convolution of pdequinox's replaced by one of these, weights and all."""
+    """The network with its convolutions replaced by those of this project, weights and all."""
     from pdequinox import conv as theirs
 
     ours = {

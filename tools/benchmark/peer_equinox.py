@@ -3,7 +3,7 @@
 from typing import Any
 
 import equinox as eqx
-from rows import Row, Unsupported
+from rows import Row, UnsupportedError
 from with_jax import prepare as prepare_with_jax
 
 
@@ -13,11 +13,11 @@ MODES = {"periodic": "CIRCULAR", "dirichlet": "ZEROS", "neumann": "REFLECT", "ou
 def make(row: Row, key: Any) -> eqx.Module:
     """The layer of the row."""
     if row.group == "networks":
-        raise Unsupported("has no such network")
+        raise UnsupportedError("has no such network")
     if row.boundary_mode not in MODES:
-        raise Unsupported(f"no padding mode for {row.boundary_mode}")
+        raise UnsupportedError(f"no padding mode for {row.boundary_mode}")
     k, d = row.kernel, row.dilation
-    arguments = dict(
+    arguments: dict[str, Any] = dict(
         num_spatial_dims=row.dims,
         in_channels=row.channels[0],
         out_channels=row.channels[1],
@@ -31,7 +31,7 @@ def make(row: Row, key: Any) -> eqx.Module:
     if row.layer != "PhysicsConvTranspose":
         return eqx.nn.Conv(padding_mode=MODES[row.boundary_mode], **arguments)
     if row.boundary_mode != "dirichlet":
-        raise Unsupported("its transposed layer pads with zeros")
+        raise UnsupportedError("its transposed layer pads with zeros")
     return eqx.nn.ConvTranspose(output_padding=row.stride - 1, **arguments)
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import equinox as eqx
-from rows import Row, Unsupported
+from rows import NETWORKS, Row, UnsupportedError
 from with_jax import prepare as prepare_with_jax
 
 from pdequinox import arch, conv
@@ -11,7 +11,7 @@ from pdequinox import arch, conv
 
 def make(row: Row, key: Any) -> eqx.Module:
     """The layer or network of the row."""
-    arguments = dict(
+    arguments: dict[str, Any] = dict(
         num_spatial_dims=row.dims,
         in_channels=row.channels[0],
         out_channels=row.channels[1],
@@ -20,10 +20,10 @@ def make(row: Row, key: Any) -> eqx.Module:
     if row.layer == "PointwiseLinearConv":
         return conv.PointwiseLinearConv(**arguments)
     if row.boundary_mode not in ("periodic", "dirichlet", "neumann"):
-        raise Unsupported(f"no boundary mode {row.boundary_mode}")
+        raise UnsupportedError(f"no boundary mode {row.boundary_mode}")
     arguments |= dict(boundary_mode=row.boundary_mode)
     if row.group == "networks":
-        return getattr(arch, row.layer)(**arguments)
+        return getattr(arch, row.layer)(**arguments, **NETWORKS[row.layer])
     arguments |= dict(
         kernel_size=row.kernel, stride=row.stride, dilation=row.dilation, groups=row.groups
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rows import Row, Unsupported
+from rows import Row, UnsupportedError
 
 
 MODES = {"periodic": "circular", "dirichlet": "zeros", "neumann": "reflect", "outflow": "replicate"}
@@ -14,11 +14,11 @@ MODES = {"periodic": "circular", "dirichlet": "zeros", "neumann": "reflect", "ou
 def make(row: Row) -> torch.nn.Module:
     """The layer of the row; the transposed one pads with zeros, whatever the boundary."""
     if row.group == "networks":
-        raise Unsupported("has no such network")
-    if row.members:
-        raise Unsupported("has no ensembles")
+        raise UnsupportedError("has no such network")
+    if row.members or row.scan:
+        raise UnsupportedError("has no vmap over layers, and no scan")
     if row.boundary_mode not in MODES:
-        raise Unsupported(f"no padding mode for {row.boundary_mode}")
+        raise UnsupportedError(f"no padding mode for {row.boundary_mode}")
     k, d = row.kernel, row.dilation
     arguments: dict[str, Any] = dict(stride=row.stride, dilation=d, groups=row.groups)
     if row.layer == "PhysicsConvTranspose":
@@ -35,7 +35,7 @@ def make(row: Row) -> torch.nn.Module:
         return layer
     layer = getattr(torch.nn, f"Conv{row.dims}d")
     if (k - 1) % 2:
-        raise Unsupported("even kernels have unequal padding")
+        raise UnsupportedError("even kernels have unequal padding")
     return layer(
         *row.channels,
         k,
@@ -83,7 +83,7 @@ def prepare(row: Row, what: str) -> Any:
     try:
         run()
     except RuntimeError as error:
-        raise Unsupported(str(error).splitlines()[0]) from error
+        raise UnsupportedError(str(error).splitlines()[0]) from error
     if tuple(layer(x).shape) != (row.batch, row.channels[1], *row.out):
-        raise Unsupported("another shape of the output")
+        raise UnsupportedError("another shape of the output")
     return run, {}

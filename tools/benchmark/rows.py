@@ -1,11 +1,11 @@
-"""What the benchmark of the convolutions measures: one row is one layer, or one network, on one input."""
+"""What the benchmark measures: a row is one layer, or one network, on one input."""
 
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A library cannot do the work of a row; the message says why."""
 
 
@@ -25,6 +25,7 @@ class Row:
     boundary_mode: str = "periodic"
     members: int = 0
     dtype: str = "float32"
+    scan: int = 0
 
     @property
     def dims(self) -> int:
@@ -46,10 +47,11 @@ class Row:
             ("boundary_mode", self.boundary_mode),
             ("members", f"{self.members} members"),
             ("dtype", self.dtype),
+            ("scan", f"{self.scan} times in a scan"),
         ]:
             if getattr(self, field) != getattr(plain, field):
                 parts.append(text)
-        if self.group in ("networks", "ensembles"):
+        if self.group in ("networks", "ensembles", "scans"):
             parts.insert(0, self.layer)
         return ", ".join(parts)
 
@@ -81,7 +83,10 @@ class Row:
     @staticmethod
     def from_json(data: dict[str, Any]) -> "Row":
         """From what `as_json` gave."""
-        return Row(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
+        return Row(**values)
 
 
 MODES = (
@@ -92,6 +97,15 @@ MODES = (
     "dirichlet_cell",
     "outflow",
 )
+
+
+# The networks of pdequinox, and how large they are.
+NETWORKS = {
+    "ClassicUNet": {"hidden_channels": 16, "num_levels": 2},
+    "ClassicResNet": {"hidden_channels": 26, "num_blocks": 8},
+    "DilatedResNet": {"hidden_channels": 32, "num_blocks": 2},
+    "ConvNet": {"hidden_channels": 32, "depth": 10},
+}
 
 
 def convolutions() -> list[Row]:
@@ -199,13 +213,17 @@ def convolutions() -> list[Row]:
         replace(two_up, batch=2, **member),
         replace(point, batch=2, **member),
     ]
+    scans = [
+        replace(row, group="scans", scan=4)
+        for row in (small, one, two, replace(two, channels=(16, 16)), three)
+    ]
     network = Row("networks", "ClassicUNet", (160,), (1, 1), batch=16)
     networks = [
         replace(network, layer=layer, spatial=spatial, batch=batch)
-        for spatial, batch in [((160,), 16), ((64, 64), 4), ((32, 32, 32), 1)]
-        for layer in ("ClassicUNet", "ClassicResNet", "DilatedResNet", "ConvNet")
+        for spatial, batch in [((160,), 16), ((64, 64), 8), ((32, 32, 32), 1)]
+        for layer in NETWORKS
     ]
-    return [*conv, *transposed, *pointwise, *ensembles, *networks]
+    return [*conv, *transposed, *pointwise, *ensembles, *scans, *networks]
 
 
 TABLES = {"convolutions": convolutions}

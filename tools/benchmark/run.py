@@ -1,4 +1,4 @@
-"""Runs a table of the benchmark: every library in a process of its own, in turns, medians of the turns."""
+"""Runs a table of the benchmark: every library in a process of its own, in turns."""
 
 import argparse
 import json
@@ -29,7 +29,6 @@ LIBRARIES = {
     "product": ("limit_product", ["jax"]),
     "copy": ("limit_copy", ["jax"]),
 }
-PASSES = ("forward", "train")
 
 
 class Library:
@@ -96,11 +95,15 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Its name, as far as the system tells."""
+    """Its name, as far as the system tells, and that of an accelerator."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    cores = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    # In a process of its own, or it would hold the accelerator.
+    ask = "import jax; print(jax.devices()[0].device_kind)"
+    kind = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True).stdout
+    return cores if kind.strip() in ("", "cpu") else f"{kind.strip()} ({cores})"
 
 
 def main() -> None:
@@ -110,9 +113,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns of every library")
     parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
     parser.add_argument("--only", default="", help="rows whose group and name contain this text")
+    parser.add_argument("--passes", nargs="+", choices=report.PASSES, default=report.PASSES)
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all there are")
     parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
+    parser.add_argument("--name", help="of the files in it; default: that of the table")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"`--rounds` must be at least 2, got {options.rounds}")
 
     wanted = options.libraries or list(LIBRARIES)
     missing = [n for n in wanted if any(find_spec(m) is None for m in LIBRARIES[n][1])]
@@ -132,15 +139,14 @@ def main() -> None:
     }
     for i, row in enumerate(rows):
         entry = {"row": row.as_json(), "name": row.name}
-        for what in PASSES:
+        for what in options.passes:
             entry[what] = measure(libraries, row, what, options.rounds, options.seconds)
         results["rows"].append(entry)
         print(f"{i + 1}/{len(rows)}", report.line(entry), file=sys.stderr, flush=True)
     for library in libraries.values():
         library.end()
-    options.output.mkdir(parents=True, exist_ok=True)
-    report.write(results, options.output, options.table)
-    print((options.output / f"{options.table}.md").read_text())
+    report.write(results, options.output, options.name or options.table)
+    print(report.summary(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the libraries on JAX have in common: how a layer becomes a program, and what is asked of it."""
+"""What the libraries on JAX share: how a layer becomes a program, and what is asked of it."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,10 @@ def prepare(row: Row, what: str, make: Make) -> tuple[Callable[[], Any], dict[st
 
     def forward(weights: Any, x: Any) -> Any:
         one = lambda weights, x: jax.vmap(eqx.combine(weights, static))(x)
-        return (eqx.filter_vmap(one) if row.members else one)(weights, x)
+        layer = eqx.filter_vmap(one) if row.members else one
+        if not row.scan:
+            return layer(weights, x)
+        return jax.lax.scan(lambda x, _: (layer(weights, x), None), x, length=row.scan)[0]
 
     def loss(arguments: Any, cotangent: Any) -> Any:
         return jnp.sum(forward(*arguments) * cotangent, dtype="float32")
@@ -52,8 +55,9 @@ def program(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], dic
     compiled = jax.jit(function).lower(*arguments).compile()
     seconds = time.perf_counter() - start
     run = lambda: jax.block_until_ready(compiled(*arguments))
-    analysis = compiled.memory_analysis()
-    answer = {"compile": seconds, "temporary": analysis.temp_size_in_bytes}
+    answer: dict[str, Any] = {"compile": seconds}
+    if (analysis := compiled.memory_analysis()) is not None:
+        answer["temporary"] = analysis.temp_size_in_bytes
     out = run()
     if isinstance(out, tuple):
         answer["loss"] = float(out[0])

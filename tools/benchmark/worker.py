@@ -1,4 +1,4 @@
-"""One library in a process of its own: answers lines of JSON with lines of JSON until its input ends."""
+"""One library in a process of its own: answers lines of JSON until its input ends."""
 
 import importlib
 import json
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rows import Row, Unsupported
+from rows import Row, UnsupportedError
 
 
 def serve(prepare: Callable[[Row, str], tuple[Callable[[], Any], dict[str, Any]]]) -> None:
@@ -22,7 +22,7 @@ def serve(prepare: Callable[[Row, str], tuple[Callable[[], Any], dict[str, Any]]
             run = None
             try:
                 run, answer = prepare(Row.from_json(request["row"]), request["pass"])
-            except Unsupported as error:
+            except UnsupportedError as error:
                 answer = {"unsupported": str(error)}
         else:
             assert run is not None
@@ -31,15 +31,13 @@ def serve(prepare: Callable[[Row, str], tuple[Callable[[], Any], dict[str, Any]]
 
 
 def mean_time(run: Callable[[], Any], at_least: float) -> float:
-    """The mean of as many calls as take so many seconds; the first call is not counted."""
+    """The mean of as many calls as take so many seconds, one at least, after one more."""
     run()
     calls, start = 0, time.perf_counter()
-    while (passed := time.perf_counter() - start) < at_least or not calls:
+    while not calls or time.perf_counter() - start < at_least:
         run()
         calls += 1
-        if calls == 1 and time.perf_counter() - start >= at_least:
-            return time.perf_counter() - start
-    return passed / calls
+    return (time.perf_counter() - start) / calls
 
 
 if __name__ == "__main__":

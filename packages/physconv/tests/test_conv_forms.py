@@ -1,5 +1,5 @@
-"""Every form of a convolution against its formula, the choice among them, and the primitive that makes
-it under JAX's transformations.
+"""Every form of a convolution against its formula, the choice among them, and the primitive that
+makes it, under JAX's transformations.
 """
 
 import re
@@ -15,8 +15,8 @@ from pdequinox_physconv import _forms, PhysicsConv, PhysicsConvTranspose
 from pdequinox_physconv._choice import carry_out, choose
 from pdequinox_physconv._correlate import correlate, correlate_transposed
 from pdequinox_physconv._forms import FORMS
-from pdequinox_physconv._trilinear import convolve, convolve_transposed, OPERANDS
-from pdequinox_physconv._window import TARGETS, Window
+from pdequinox_physconv._trilinear import convolve, convolve_transposed
+from pdequinox_physconv._window import OPERANDS, TARGETS, Window
 
 
 def window(size, taps, stride=1, dilation=1, lower=0, out=None, groups=1):
@@ -25,8 +25,8 @@ def window(size, taps, stride=1, dilation=1, lower=0, out=None, groups=1):
     size, taps, stride, dilation, lower = map(spread, (size, taps, stride, dilation, lower))
     if out is None:
         out = tuple(
-            (n + 2 * l - (k - 1) * d - 1) // s + 1
-            for n, k, s, d, l in zip(size, taps, stride, dilation, lower, strict=True)
+            (n + 2 * low - (k - 1) * d - 1) // s + 1
+            for n, k, s, d, low in zip(size, taps, stride, dilation, lower, strict=True)
         )
     return Window(size, taps, spread(out), stride, dilation, lower, groups)
 
@@ -88,7 +88,7 @@ def trilinear(target, a, b, win):
                 part,
                 [(0, 0), (g * w.shape[1], (win.groups - 1 - g) * w.shape[1])]
                 + [(0, 0)] * (w.ndim - 2),
-            )  # fmt: skip
+            )
             for g, part in enumerate(np.split(w, win.groups))
         ]
     )
@@ -405,3 +405,12 @@ def test_layers_by_a_form_of_choice(form):
         eps = jnp.finfo(x.dtype).eps
         bound = 2 * 6 * eps * jnp.sum(jnp.abs(layer.weight)) * jnp.max(jnp.abs(x))
         assert jnp.max(jnp.abs(out + layer.bias - layer(x))) <= bound
+
+
+def test_forms_that_do_not_do_it():
+    x, w = jnp.zeros((1, 1, 5, 5)), jnp.zeros((1, 1, 2, 2))
+    for form in ("none", "phases"):
+        with pytest.raises(
+            ValueError, match=rf"`form` must be one of \['reference', .*got '{form}'"
+        ):
+            convolve(x, w, window((5, 5), 2), form)

@@ -16,8 +16,8 @@ def choose(
     channels: tuple[int, int],
     dtype: jnp.dtype,
 ) -> str:
-    """The name of the form, where `x` and `y` have so many `channels` in all. The thresholds rest on
-    the measurements in docs/convolutions.md.
+    """The name of the form, where `x` and `y` have so many `channels` in all. The thresholds rest
+    on the rows of docs/convolutions.md.
     """
     accepted = lambda name: FORMS[name].accepts(target, window)
     dims, groups = len(window.size), window.groups
@@ -39,7 +39,7 @@ def choose(
     big = dims == 2 and samples * each > 4e6 and piece(samples, each) < samples
     plain = "last" if accepted("last") else "reference"
     if target == "x":
-        # Eigen takes it as it is.
+        # More outputs than inputs, and so Eigen's as it is.
         grows = dims == 2 and any(n > m for n, m in zip(window.size, window.out, strict=True))
         if accepted("flipped"):
             return plain if grows and dtype != jnp.float64 and not big else "flipped"
@@ -55,7 +55,7 @@ def choose(
     if dims == 2 and max(c, o) > 16:
         if target == "y" and o <= 8:
             return "nudged"
-        if work > 3e7:
+        if work > 3e7 and min(window.out) >= 12:
             name = "wide" if target == "y" else "rows"
             if accepted(name) and (target == "y" or o > 16):
                 return "pieces" if big else name
@@ -67,4 +67,7 @@ def carry_out(target: str, a: Array, b: Array, window: Window, form: str | None 
     if form is None:
         channels = channels_of(target, a, b, window)
         form = choose(target, window, a.shape[0], channels, a.dtype)
+    if form not in FORMS or not FORMS[form].accepts(target, window):
+        able = [name for name in FORMS if FORMS[name].accepts(target, window)]
+        raise ValueError(f"`form` must be one of {able} for {target!r} of {window}, got {form!r}.")
     return FORMS[form].carry_out(target, a, b, window, carry_out)

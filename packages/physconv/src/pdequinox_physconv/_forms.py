@@ -1,9 +1,9 @@
 """Ways to carry out a convolution: functions of two arrays and a `Window`, all with one meaning.
 
-A form computes the derivative of the trilinear form of `Window` by its `target`, from the other two
-in the order of the alphabet, but for `"x"`, which takes `(y, w)`. It may word the task as other
-such tasks, and hands these to `inner`. To add a form: write the function with its `@form` line here,
-and its line in `_choice`; the tests find it in `FORMS`.
+A form carries out a task: the derivative of the trilinear form of `Window` by its `target`, from
+the other two, which are `OPERANDS[target]`. It may word the task as others, and hands these to
+`inner`. To add a form: write the function with its `@form` line here, and its line in `_choice`;
+the tests find it in `FORMS`.
 
 What most of this is about is XLA's CPU backend (jaxlib 0.10.2; openxla's
 `xla/backends/cpu/ynn_support.cc`, `backends/cpu/runtime/convolution_lib.h` and
@@ -11,10 +11,10 @@ What most of this is about is XLA's CPU backend (jaxlib 0.10.2; openxla's
 
 - It has fast code for convolutions whose channels come last. It brings others into that order, but
   not inside of loops (`jax.lax.scan`, `map`, `while_loop`), where they run tens of times slower.
-- In two dimensions YNNPACK takes a convolution that has no more outputs than inputs on each axis.
+- In two dimensions YNNPACK takes a convolution that has no more outputs than inputs on any axis.
   Without any padding it first copies all patches, on one core; with some it does not.
-- Eigen takes the others, in float32 and float16. In two dimensions it is as fast or faster; in three
-  five times slower, and with `lhs_dilation` more than that.
+- Eigen takes the others, in float32 and float16. In two dimensions it is as fast or faster; in
+  three five times slower, and with `lhs_dilation` more than that.
 - A grouped convolution is up to a thousand times slower than one convolution for each group.
 - More than 32 MB of temporary memory are new pages from the system at every call.
 """
@@ -115,24 +115,32 @@ def _correlate(x: Array, y: Array, window: Window, padding: Pairs) -> Array:
 @form(lambda target, window: True)
 def reference(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
     """XLA's convolution, and its transposes as JAX derives them."""
+    shape = window.shape(target, a.shape[0], channels_of(target, a, b, window))
+    return transposed(xla_convolution(window), target, a, b, shape)
+
+
+def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
+    """`y` from `x` and `w`."""
+    return lambda x, w: lax.conv_general_dilated(
+        x,
+        w,
+        window.stride,
+        window.padding,
+        rhs_dilation=window.dilation,
+        feature_group_count=window.groups,
+    )
+
+
+def transposed(
+    convolution: Callable[[Array, Array], Array], target: str, a: Array, b: Array, shape: Integers
+) -> Array:
+    """The convolution, or its transpose by `x` or by `w`, whose result has that shape."""
     if target == "y":
-        return lax.conv_general_dilated(
-            a,
-            b,
-            window.stride,
-            window.padding,
-            rhs_dilation=window.dilation,
-            feature_group_count=window.groups,
-        )
+        return convolution(a, b)
+    like = jax.ShapeDtypeStruct(shape, a.dtype)
     if target == "x":
-        shape = window.shape("x", a.shape[0], (b.shape[1] * window.groups, a.shape[1]))
-        linear = lambda x: reference("y", x, b, window, inner)
-        given = a
-    else:
-        shape = window.shape("w", a.shape[0], (a.shape[1], b.shape[1]))
-        linear = lambda w: reference("y", a, w, window, inner)
-        given = b
-    return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, a.dtype))(given)[0]
+        return jax.linear_transpose(lambda x: convolution(x, b), like)(a)[0]
+    return jax.linear_transpose(lambda w: convolution(a, w), like)(b)[0]
 
 
 def _flip(w: Array, window: Window) -> Array:
@@ -379,9 +387,9 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Carrier) -> A
     w = w.reshape(w.shape[0], c, *(v for pair in zip(taps, s, strict=True) for v in pair))
     w = w.transpose(0, 1, *(3 + 2 * i for i in range(dims)), *(2 + 2 * i for i in range(dims)))
     # Point `r + s * m - lower` of `x` is point `m - first` of phase `r`.
-    first = tuple(l // step for l, step in zip(window.lower, s, strict=True))
+    first = tuple(low // step for low, step in zip(window.lower, s, strict=True))
     last = tuple(
-        (n - 1 + l) // step for n, l, step in zip(window.size, window.lower, s, strict=True)
+        (n - 1 + low) // step for n, low, step in zip(window.size, window.lower, s, strict=True)
     )
     coarse = window._replace(
         size=tuple(b - a + 1 for a, b in zip(first, last, strict=True)),
@@ -393,7 +401,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Carrier) -> A
     x = x.reshape(x.shape[0], c, *s, *coarse.size)
     x = x.transpose(0, 1, *(v for i in range(dims) for v in (2 + dims + i, 2 + i)))
     x = x.reshape(*x.shape[:2], *(n * step for n, step in zip(coarse.size, s, strict=True)))
-    start = tuple(l % step for l, step in zip(window.lower, s, strict=True))
+    start = tuple(low % step for low, step in zip(window.lower, s, strict=True))
     stop = tuple(a + n for a, n in zip(start, window.size, strict=True))
     return lax.slice(x, (0, 0, *start), (*x.shape[:2], *stop))
 

@@ -2,8 +2,8 @@
 
 A primitive, because a task's form is chosen when it is lowered: by then `jax.vmap` and
 differentiation have made of a layer what will run, and the platform is known. Derivatives and
-batches of a task are tasks again, so each of the three convolutions of a training step gets the form
-that suits it, at any order of differentiation, in forward and in reverse mode.
+batches of a task are tasks again, so each of the three convolutions of a training step gets the
+form that suits it, at any order of differentiation, in forward and in reverse mode.
 """
 
 from functools import cache, partial
@@ -16,11 +16,9 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 from ._choice import carry_out
-from ._window import Window
+from ._forms import channels_of, transposed, xla_convolution
+from ._window import OPERANDS, Window
 
-
-# The operands of a task, in order, and the place of the sample axis in each, `None` in a kernel.
-OPERANDS = {"x": "yw", "w": "xy", "y": "xw"}
 
 # So many members of an ensemble are written out. More would compile for too long: they are left to
 # JAX, as one grouped convolution.
@@ -47,10 +45,26 @@ def _bind(a: Array, b: Array, **parameters: Any) -> Array:
     return trilinear_p.bind(a, b, members=False, precision=precision, **parameters)
 
 
-def _reference(a: Array, b: Array, *, members: bool, **parameters: Any) -> Array:
-    """As XLA and JAX carry it out."""
-    one = partial(_perform, **(parameters | {"form": "reference"}))
-    return (jax.vmap(one) if members else one)(a, b)
+def _reference(
+    a: Array,
+    b: Array,
+    *,
+    target: str,
+    window: Window,
+    members: bool,
+    precision: str | None,
+    form: str | None,
+) -> Array:
+    """As XLA and JAX carry it out: the transposes of a whole ensemble are those of its convolution,
+    which is a grouped one.
+    """
+    convolution = xla_convolution(window)
+    shape, one = (), (a, b)
+    if members:
+        convolution, shape, one = jax.vmap(convolution), a.shape[:1], (a[0], b[0])
+    shape += window.shape(target, one[0].shape[0], channels_of(target, *one, window))
+    with _precision(precision):
+        return transposed(convolution, target, a, b, shape)
 
 
 def _by_choice(a: Array, b: Array, *, members: bool, **parameters: Any) -> Array:
@@ -72,8 +86,13 @@ def _perform(
     form: str | None,
     precision: str | None,
 ) -> Array:
-    with jax.default_matmul_precision(precision or jax.config.jax_default_matmul_precision):
+    with _precision(precision):
         return carry_out(target, a, b, window, form)
+
+
+def _precision(precision: str | None) -> Any:
+    """That of the call, which may be over when it is lowered."""
+    return jax.default_matmul_precision(precision or jax.config.jax_default_matmul_precision)
 
 
 trilinear_p = Primitive("pdequinox_trilinear")

@@ -10,8 +10,9 @@ from jaxtyping import Array
 Integers = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
-# What a product of the other two gives: see `Window`.
-TARGETS = ("x", "w", "y")
+# By what `T` can be differentiated (see `Window`), and what is then given, in this order.
+OPERANDS = {"x": "yw", "w": "xy", "y": "xw"}
+TARGETS = tuple(OPERANDS)
 
 
 class Window(NamedTuple):
