@@ -219,6 +219,8 @@ def fill_pages(folder: Path) -> None:
 
 if __name__ == "__main__":
     for path in Path(sys.argv[1]).glob("*.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if "rounds" in content:
-            write(content, path.parent, path.stem)
+        if path.with_suffix(".png").exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if "rounds" in content:
+                write(content, path.parent, path.stem)
+    fill_pages(Path(sys.argv[1]))

@@ -343,7 +343,7 @@ def test_nested_vmap(target, axes, x64):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_more_members_than_are_written_out(target, x64):
+def test_members_that_take_turns(target, x64):
     case = CASES["1-D stride 2"]
     count = 20
     stacked = [
@@ -353,6 +353,20 @@ def test_more_members_than_are_written_out(target, x64):
     out = jax.jit(jax.vmap(lambda a, b: bind(target, a, b, case[0])))(*stacked)
     for i in range(count):
         check(target, case, stacked[0][i], stacked[1][i], out[i])
+
+
+@pytest.mark.parametrize("name", ["1-D stride 2", "2-D depthwise", "2-D one tap", "3-D"])
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+def test_empty_batches(name, axes):
+    case = CASES[name]
+    given = arrays(case, "float32")
+    for target in TARGETS:
+        stacked = [
+            given[operand] if axis is None else jnp.zeros((0, *given[operand].shape))
+            for operand, axis in zip(OPERANDS[target], axes, strict=True)
+        ]
+        run = jax.vmap(lambda a, b, target=target: bind(target, a, b, case[0]), in_axes=axes)
+        assert jax.jit(run)(*stacked).shape == (0, *given[target].shape)
 
 
 def test_without_jit():

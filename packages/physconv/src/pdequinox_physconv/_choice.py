@@ -65,7 +65,7 @@ def choose(
 def carry_out(target: str, a: Array, b: Array, window: Window, form: str | None = None) -> Array:
     """The task by the form of that name, or by the chosen one."""
     if form is None:
-        channels = channels_of(target, a, b, window)
+        channels = channels_of(target, a.shape, b.shape, window)
         form = choose(target, window, a.shape[0], channels, a.dtype)
     if form not in FORMS or not FORMS[form].accepts(target, window):
         able = [name for name in FORMS if FORMS[name].accepts(target, window)]

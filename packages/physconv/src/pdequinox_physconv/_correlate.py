@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from pdequinox_padding import Ends, pad, transposed_widths
 
 from ._trilinear import convolve, convolve_transposed
-from ._window import Integers, Pairs, Window
+from ._window import flip, Integers, Pairs, Window
 
 
 def correlate(
@@ -76,7 +76,7 @@ def correlate_transposed(
     lower = tuple(pair[0] + n * s for pair, n, s in zip(padding, added, stride, strict=True))
     window = Window(out, taps, x.shape[1:], stride, dilation, lower, groups)
     return jnp.squeeze(
-        convolve_transposed(jnp.expand_dims(x, 0), _transpose(weight, groups), window, form), 0
+        convolve_transposed(jnp.expand_dims(x, 0), flip(weight, groups), window, form), 0
     )
 
 
@@ -87,14 +87,6 @@ def _check_span(size: Sequence[int], taps: Integers, dilation: Integers) -> None
                 f"`kernel_size` = {k} with `dilation` = {d} spans {(k - 1) * d + 1} points, more "
                 f"than the {n} that spatial axis {axis} of `x` has with its padding."
             )
-
-
-def _transpose(weight: Array, groups: int) -> Array:
-    """The kernel flipped, and its channels swapped within their groups."""
-    (o, c), taps = weight.shape[:2], weight.shape[2:]
-    weight = jnp.flip(weight, range(2, weight.ndim))
-    weight = weight.reshape(groups, o // groups, c, *taps).swapaxes(1, 2)
-    return weight.reshape(groups * c, o // groups, *taps)
 
 
 def _extend(x: Array, widths: Pairs, ends: tuple[Ends, ...]) -> tuple[Array, Pairs]:

@@ -10,26 +10,26 @@ What most of this is about is XLA's CPU backend (jaxlib 0.10.2; openxla's
 `service/cpu/conv_canonicalization.cc`; docs/convolutions.md has the times):
 
 - It has fast code for convolutions whose channels come last. It brings others into that order, but
-  not inside of loops (`jax.lax.scan`, `map`, `while_loop`), where they run tens of times slower.
+  not inside of loops (`jax.lax.scan`, `map`, `while_loop`), where they run many times slower.
 - In two dimensions YNNPACK takes a convolution that has no more outputs than inputs on any axis.
   Without any padding it first copies all patches, on one core; with some it does not.
 - Eigen takes the others, in float32 and float16. In two dimensions it is as fast or faster; in
   three five times slower, and with `lhs_dilation` more than that.
-- A grouped convolution is up to a thousand times slower than one convolution for each group.
+- A grouped convolution is up to hundreds of times slower than one convolution for each group.
 - More than 32 MB of temporary memory are new pages from the system at every call.
 """
 
 from collections.abc import Callable
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._window import Integers, pad_zeros, Pairs, Window
+from ._window import flip, Integers, pad_zeros, Pairs, Window
 
 
 Carrier = Callable[[str, Array, Array, Window], Array]
@@ -115,7 +115,7 @@ def _correlate(x: Array, y: Array, window: Window, padding: Pairs) -> Array:
 @form(lambda target, window: True)
 def reference(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
     """XLA's convolution, and its transposes as JAX derives them."""
-    shape = window.shape(target, a.shape[0], channels_of(target, a, b, window))
+    shape = window.shape(target, a.shape[0], channels_of(target, a.shape, b.shape, window))
     return transposed(xla_convolution(window), target, a, b, shape)
 
 
@@ -132,7 +132,7 @@ def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
 
 
 def transposed(
-    convolution: Callable[[Array, Array], Array], target: str, a: Array, b: Array, shape: Integers
+    convolution: Callable[[Array, Array], Array], target: str, a: Array, b: Array, shape: Any
 ) -> Array:
     """The convolution, or its transpose by `x` or by `w`, whose result has that shape."""
     if target == "y":
@@ -141,14 +141,6 @@ def transposed(
     if target == "x":
         return jax.linear_transpose(lambda x: convolution(x, b), like)(a)[0]
     return jax.linear_transpose(lambda w: convolution(a, w), like)(b)[0]
-
-
-def _flip(w: Array, window: Window) -> Array:
-    """The kernel of the transpose: taps reversed, channels swapped within each group."""
-    g, (o, c) = window.groups, w.shape[:2]
-    w = lax.rev(w, tuple(range(2, w.ndim)))
-    w = w.reshape(g, o // g, c, *window.taps).swapaxes(1, 2)
-    return w.reshape(g * c, o // g, *window.taps)
 
 
 def _flipped_padding(window: Window) -> Pairs:
@@ -164,7 +156,7 @@ def flipped(target: str, y: Array, w: Array, window: Window, inner: Carrier) -> 
     """The transpose of a convolution of stride 1: a convolution with the flipped kernel."""
     lower = tuple(pair[0] for pair in _flipped_padding(window))
     back = window._replace(size=window.out, out=window.size, lower=lower)
-    return inner("y", y, _flip(w, window), back)
+    return inner("y", y, flip(w, window.groups), back)
 
 
 def _last_accepts(target: str, window: Window) -> bool:
@@ -182,7 +174,7 @@ def last(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Arr
         return _correlate(a, b, window, ((0, 0),) * len(window.size))
     one = window._replace(stride=(1,) * len(window.size))
     padding = _flipped_padding(window)
-    return _convolve(a, _flip(b, window), one, padding, window.stride)
+    return _convolve(a, flip(b, window.groups), one, padding, window.stride)
 
 
 @form(
@@ -296,7 +288,9 @@ def planes(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> A
 def pieces(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
     """A few samples at a time, in a loop."""
     samples = a.shape[0]
-    count = piece(samples, sample_bytes(window, channels_of(target, a, b, window), a.dtype))
+    count = piece(
+        samples, sample_bytes(window, channels_of(target, a.shape, b.shape, window), a.dtype)
+    )
     split = lambda v: v.reshape(samples // count, count, *v.shape[1:])
     if target != "w":
         out = lax.map(lambda part: inner(target, part, b, window), split(a))
@@ -433,8 +427,8 @@ def matrix(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> A
     return out.reshape(*out.shape[:2], *window.size)
 
 
-def channels_of(target: str, a: Array, b: Array, window: Window) -> tuple[int, int]:
-    """Of `x` and of `y`."""
+def channels_of(target: str, a: Any, b: Any, window: Window) -> tuple[int, int]:
+    """Of `x` and of `y`, from the shapes of the two operands."""
     if target == "x":
-        return b.shape[1] * window.groups, a.shape[1]
-    return a.shape[1], b.shape[0] if target == "y" else b.shape[1]
+        return b[1] * window.groups, a[1]
+    return a[1], b[0] if target == "y" else b[1]

@@ -20,8 +20,7 @@ from ._forms import channels_of, transposed, xla_convolution
 from ._window import OPERANDS, Window
 
 
-# So many members of an ensemble are written out. More would compile for too long: they are left to
-# JAX, as one grouped convolution.
+# So many members of an ensemble are written out. More would compile for too long: they take turns.
 _MEMBERS = 16
 
 
@@ -41,8 +40,31 @@ def convolve_transposed(y: Array, w: Array, window: Window, form: str | None = N
 
 
 def _bind(a: Array, b: Array, **parameters: Any) -> Array:
+    a, b = _equally_varying(a, b)
     precision = jax.config.jax_default_matmul_precision
     return trilinear_p.bind(a, b, members=False, precision=precision, **parameters)
+
+
+def _equally_varying(*values: Array) -> list[Array]:
+    """Inside of `jax.shard_map`: varying over the same axes of the mesh, as the operands of JAX's
+    own primitives are made to be. The transpose of this is the sum over devices that the gradient
+    of a replicated kernel needs.
+    """
+    if not hasattr(jax, "typeof"):
+        return list(values)
+    varying = []
+    for value in values:
+        # Named anew in JAX 0.11.
+        aval = jax.typeof(value)
+        axes = aval.mat.varying if hasattr(aval, "mat") else getattr(aval, "vma", ())
+        varying.append(frozenset(axes))
+    every = frozenset().union(*varying)
+    missing = [tuple(sorted(every - own, key=str)) for own in varying]
+    if hasattr(jax.lax, "pcast"):
+        cast = partial(jax.lax.pcast, to="varying")
+    else:
+        cast = getattr(jax.lax, "pvary", None)
+    return [cast(v, axes) if axes else v for v, axes in zip(values, missing, strict=True)]
 
 
 def _reference(
@@ -59,21 +81,26 @@ def _reference(
     which is a grouped one.
     """
     convolution = xla_convolution(window)
-    shape, one = (), (a, b)
+    lead = int(members)
     if members:
-        convolution, shape, one = jax.vmap(convolution), a.shape[:1], (a[0], b[0])
-    shape += window.shape(target, one[0].shape[0], channels_of(target, *one, window))
+        convolution = jax.vmap(convolution)
+    channels = channels_of(target, a.shape[lead:], b.shape[lead:], window)
+    shape = (*a.shape[:lead], *window.shape(target, a.shape[lead], channels))
     with _precision(precision):
         return transposed(convolution, target, a, b, shape)
 
 
 def _by_choice(a: Array, b: Array, *, members: bool, **parameters: Any) -> Array:
     """By the chosen form, the members of an ensemble one by one."""
+    shapes = (*a.shape, *b.shape)
+    if 0 in shapes or not all(isinstance(n, int) for n in shapes):
+        # No samples; or a number of them that `jax.export` leaves open.
+        return _reference(a, b, members=members, **parameters)
     one = partial(_perform, **parameters)
     if not members:
         return one(a, b)
     if a.shape[0] > _MEMBERS:
-        return _reference(a, b, members=True, **parameters)
+        return jax.lax.map(lambda pair: one(*pair), (a, b))
     return jnp.stack([one(a[i], b[i]) for i in range(a.shape[0])])
 
 
@@ -92,7 +119,7 @@ def _perform(
 
 def _precision(precision: str | None) -> Any:
     """That of the call, which may be over when it is lowered."""
-    return jax.default_matmul_precision(precision or jax.config.jax_default_matmul_precision)
+    return jax.default_matmul_precision(precision)
 
 
 trilinear_p = Primitive("pdequinox_trilinear")
@@ -101,8 +128,12 @@ trilinear_p = Primitive("pdequinox_trilinear")
 @trilinear_p.def_abstract_eval
 @cache
 def _(a: Any, b: Any, **parameters: Any) -> Any:
-    # From JAX's own rules, which know about more than shapes: weak types, shardings.
-    return jax.make_jaxpr(partial(_reference, **parameters))(a, b).out_avals[0]
+    # From JAX's own rules, which know about more than shapes.
+    out = jax.make_jaxpr(partial(_reference, **parameters))(a, b).out_avals[0]
+    # The operands vary alike (`_equally_varying`).
+    if hasattr(a, "manual_axis_type"):
+        return out.update(manual_axis_type=a.manual_axis_type)
+    return out.update(vma=a.vma) if hasattr(a, "vma") else out
 
 
 @partial(jax.jit, static_argnames=("target", "window", "members", "form", "precision"))
@@ -162,10 +193,11 @@ def _batch(
         # As channels of the field whose channels the target and the batched operand share.
         i = batched.index(True)
         at, to = _SHARED_CHANNELS[target, names[i]]
-        first[i] = jnp.moveaxis(first[i], 0, at)
-        first[i] = first[i].reshape(*first[i].shape[:at], -1, *first[i].shape[at + 2 :])
+        value = jnp.moveaxis(first[i], 0, at)
+        channels = value.shape[at + 1]
+        first[i] = value.reshape(*value.shape[:at], size * channels, *value.shape[at + 2 :])
         out = bind(*first, members=False)
-        return out.reshape(*out.shape[:to], size, -1, *out.shape[to + 1 :]), to
+        return out.reshape(*out.shape[:to], size, channels, *out.shape[to + 1 :]), to
 
     first = [
         v if own else jnp.broadcast_to(v, (size, *v.shape))

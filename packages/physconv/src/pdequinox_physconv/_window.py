@@ -1,6 +1,6 @@
 """The one trilinear form behind both convolutions, and the integers that it has."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.lax as lax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class Window(NamedTuple):
         """The window of some of the axes."""
         return Window(*(field[axes] for field in self[:6]), self.groups)
 
-    def shape(self, target: str, samples: int, channels: tuple[int, int]) -> Integers:
+    def shape(self, target: str, samples: Any, channels: tuple[int, int]) -> Integers:
         """Of `x`, `w` or `y`, where `x` and `y` have so many channels in all."""
         c, o = channels
         return {
@@ -57,6 +57,14 @@ class Window(NamedTuple):
             "w": (o, c // self.groups, *self.taps),
             "y": (samples, o, *self.out),
         }[target]
+
+
+def flip(w: Array, groups: int) -> Array:
+    """The kernel of the transpose: taps reversed, channels swapped within each group."""
+    (o, c), taps = w.shape[:2], w.shape[2:]
+    w = lax.rev(w, tuple(range(2, w.ndim)))
+    w = w.reshape(groups, o // groups, c, *taps).swapaxes(1, 2)
+    return w.reshape(groups * c, o // groups, *taps)
 
 
 def pad_zeros(x: Array, padding: Pairs) -> Array:

@@ -101,8 +101,7 @@ class PointwiseLinearConv(eqx.nn.Conv):
                 f"{self.weight.dtype.name}, got {x.dtype.name}: convert one of them with `.astype`."
             )
         del key
-        # A product of matrices: on CPUs up to three times faster than a convolution of one tap, and
-        # nowhere slower (docs/convolutions.md).
+        # A product of matrices: faster than a convolution of one tap (docs/convolutions.md).
         weight = self.weight.reshape(self.out_channels, self.in_channels)
         out = lax.dot(weight, x.reshape(self.in_channels, -1))
         out = out.reshape(self.out_channels, *x.shape[1:])
