@@ -8,7 +8,8 @@ import pytest
 from pdequinox_padding import same_padding
 from pdequinox_physconv import PhysicsConv
 from pdequinox_pointwise import PointwiseLinearConv
-from pdequinox_spectralconv._fourier import analyse_half
+from pdequinox_spectralconv._basis import Basis
+from pdequinox_spectralconv._transform import analyse
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from pdequinox_spectralconv._fourier import analyse_half
         lambda: same_padding((3,), 1),
         lambda: PhysicsConv(1, 1, 1, 3, use_bias=2, key=jr.key(0), boundary_mode="periodic"),
         lambda: PointwiseLinearConv(1, 1, 1, use_bias=2, key=jr.key(0)),
-        lambda: analyse_half(jnp.zeros(3, jnp.int32), 0, 1),
+        lambda: analyse(jnp.zeros((1, 1, 1, 3), jnp.int32), 0, Basis(("periodic",) * 2, 1), None),
     ],
 )
 def test_every_package_is_type_checked(call):

@@ -187,34 +187,106 @@ def assert_within_rounding(actual, oracle, magnitude, terms):
     )
 
 
-def kept_modes(num_modes):
-    """Every kept mode with the place of its weights: pairs `(wavenumbers, (group, *index))`."""
-    for group in range(2 ** (len(num_modes) - 1)):
+# For each mode of an end between walls: how many points outside of the grid the wall is, and
+# whether the field is odd about it.
+WALLS = {
+    "neumann": (0.0, False),
+    "neumann_cell": (0.5, False),
+    "dirichlet_cell": (0.5, True),
+    "dirichlet_node": (1.0, True),
+    "dirichlet": (1.0, True),
+}
+WALL_ENDS = tuple(itertools.product(WALLS, WALLS))
+
+
+def wall_points(size, ends):
+    """Where the points of the grid are, from 0 at the lower wall to 1 at the upper one."""
+    lower, upper = (WALLS[end][0] for end in ends)
+    length = size - 1 + lower + upper
+    return (np.arange(size) + lower) / (length if length > 0 else 1.0)
+
+
+def wall_frequency(k, ends):
+    """The number of half waves between the walls of function `k`."""
+    lower, upper = (WALLS[end][1] for end in ends)
+    return k + {0: 0.0, 1: 0.5, 2: 1.0}[lower + upper]
+
+
+def wall_function(k, t, ends, derivative=0):
+    """Function `k` of an axis between walls, or its derivative, at the places `t`."""
+    rate = np.pi * wall_frequency(k, ends)
+    # Sine, cosine, - sine, - cosine; a cosine is the derivative of a sine.
+    order = (0 if WALLS[ends[0]][1] else 1) + derivative
+    value = np.cos(rate * t) if order % 2 else np.sin(rate * t)
+    return (-1) ** (order // 2) * rate**derivative * value
+
+
+def wall_functions(size, ends, count):
+    """Functions `0..count-1` at the points of the grid, one in each column."""
+    points = wall_points(size, ends)
+    return np.stack([wall_function(k, points, ends) for k in range(count)], axis=1)
+
+
+def kept_modes(num_modes, ends=None):
+    """Every kept mode with the place of its weights: pairs `(wavenumbers, (group, *index))`. On an
+    axis between walls, the number of the function stands for the wavenumber.
+    """
+    ends = [("periodic",) * 2] * len(num_modes) if ends is None else ends
+    full = [axis for axis, pair in enumerate(ends) if pair[0] == "periodic"][:-1]
+    for group in range(2 ** len(full)):
         for index in np.ndindex(*num_modes):
-            wavenumbers = tuple(
-                i - m if axis < len(num_modes) - 1 and group >> axis & 1 else i
-                for axis, (i, m) in enumerate(zip(index, num_modes, strict=True))
-            )
-            yield wavenumbers, (group, *index)
+            wavenumbers = list(index)
+            for bit, axis in enumerate(full):
+                if group >> bit & 1:
+                    wavenumbers[axis] -= num_modes[axis]
+            yield tuple(wavenumbers), (group, *index)
 
 
-def spectral_convolution(x, weights_real, weights_imag):
-    """`y[j] = 1/N sum over kept k of c_k Re(W_k X_k exp(2 pi i k.j/N))`, term by term.
+def spectral_convolution(x, weights_real, weights_imag, ends=None, output_shape=None):
+    """`y[j'] = 1/N sum over kept k of c_k Re(W_k X_k exp(2 pi i k.j'/N'))`, term by term. On an
+    axis between walls, `X_k / N` is the coefficient of function `k` in the expansion into all of
+    them, and the wave is that function.
 
-    The second result bounds the magnitude of every output: `|X_k|` by the sum of `|x|`.
+    The second result bounds the magnitude of every output, from the sums of absolute values.
     """
     x = np.asarray(x, np.float64)
-    weights = np.asarray(weights_real, np.float64) + 1j * np.asarray(weights_imag, np.float64)
+    weights = np.asarray(weights_real, np.float64)
+    if weights_imag is not None:
+        weights = weights + 1j * np.asarray(weights_imag, np.float64)
     spatial, num_modes = x.shape[1:], weights.shape[3:]
-    points = np.meshgrid(*(np.arange(n) / n for n in spatial), indexing="ij")
-    y = np.zeros((weights.shape[1], *spatial))
-    bound = 0.0
-    total = np.sum(np.abs(x), axis=tuple(range(1, x.ndim)))
-    for wavenumbers, (group, *index) in kept_modes(num_modes):
-        wave = np.exp(2j * np.pi * sum(k * p for k, p in zip(wavenumbers, points, strict=True)))
-        coefficient = np.tensordot(x, wave.conj(), x.ndim - 1)
+    ends = [("periodic",) * 2] * len(spatial) if ends is None else ends
+    output_shape = spatial if output_shape is None else output_shape
+    periodic = [axis for axis, pair in enumerate(ends) if pair[0] == "periodic"]
+
+    expansions = {
+        axis: np.linalg.inv(wall_functions(n, ends[axis], n))
+        for axis, n in enumerate(spatial)
+        if axis not in periodic
+    }
+
+    def sums(axis, k):
+        """What the points are multiplied with to give the coefficient."""
+        n = spatial[axis]
+        if axis in periodic:
+            return np.exp(-2j * np.pi * k * np.arange(n) / n) / n
+        return expansions[axis][k]
+
+    def wave(axis, k):
+        n = output_shape[axis]
+        if axis in periodic:
+            return np.exp(2j * np.pi * k * np.arange(n) / n)
+        return wall_function(k, wall_points(n, ends[axis]), ends[axis])
+
+    y, bound = np.zeros((weights.shape[1], *output_shape)), 0.0
+    for wavenumbers, (group, *index) in kept_modes(num_modes, ends):
+        coefficient, magnitude, waves = x, np.abs(x), np.ones(())
+        for axis, k in enumerate(wavenumbers):
+            coefficient = np.tensordot(coefficient, sums(axis, k), (1, 0))
+            magnitude = np.tensordot(magnitude, np.abs(sums(axis, k)), (1, 0))
+            waves = np.multiply.outer(waves, wave(axis, k))
         weight = weights[(group, slice(None), slice(None), *index)]
-        count = 2 if 0 < 2 * wavenumbers[-1] < spatial[-1] else 1
-        y += count * np.real(np.multiply.outer(weight @ coefficient, wave)) / wave.size
-        bound = bound + count * np.abs(weight) @ total / wave.size
+        last = periodic[-1] if periodic else None
+        count = 2 if periodic and 0 < 2 * wavenumbers[last] < spatial[last] else 1
+        y += count * np.real(np.multiply.outer(weight @ coefficient, waves))
+        bound = bound + count * np.abs(weight) @ magnitude
     return y, float(np.max(bound))

@@ -138,3 +138,49 @@ def test_double_precision_must_be_switched_on():
 def test_inputs(x, error, text):
     with pytest.raises(error, match=re.escape(text)):
         make(jr.key(0))(x)
+
+
+def training_step(layer, x, cotangent):
+    loss = lambda layer, x: jnp.sum(jax.vmap(layer)(x) * cotangent)
+    return jax.value_and_grad(loss, argnums=(0, 1))(layer, x)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
+def test_no_copy_of_the_batch_is_made():
+    """Its channels need not be brought together: all that a step stores beside its results is less
+    than one sample.
+    """
+    layer = PointwiseLinearConv(2, 8, 16, key=jr.key(0))
+    x, cotangent = jnp.ones((6, 8, 32, 32)), jnp.ones((6, 16, 32, 32))
+    step = jax.jit(training_step).lower(layer, x, cotangent).compile()
+    assert step.memory_analysis().temp_size_in_bytes < x[0].nbytes
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_point_that_is_not_finite_is_its_own_matter(bad):
+    layer, clean = make(jr.key(0)), jnp.ones((3, 2, 4, 5))
+    x = clean.at[1, 0, 0, 0].set(bad)
+    apply = jax.jit(jax.vmap(layer))
+    out = np.array(apply(x))
+    assert not np.any(np.isfinite(out[1, :, 0, 0]))
+    out[1, :, 0, 0] = apply(clean)[1, :, 0, 0]
+    np.testing.assert_array_equal(out, apply(clean))
+
+
+@pytest.mark.parametrize("spatial", [(8, 8), (1, 2)], ids=str)
+def test_gradients_of_a_batch_are_sums_over_its_samples(spatial):
+    """On the small grid the weights would outnumber the field, and stay shared."""
+    layer = PointwiseLinearConv(2, 4, 6, key=jr.key(0))
+    normal = np.random.default_rng(1).standard_normal
+    x, cotangent = (jnp.asarray(normal((5, c, *spatial)), jnp.float32) for c in (4, 6))
+    _, (by_layer, by_x) = jax.jit(training_step)(layer, x, cotangent)
+    points = lambda v: np.asarray(v, float).reshape(*v.shape[:2], -1)
+    weight = np.asarray(layer.weight, float).reshape(6, 4)
+    checks = [
+        (by_layer.weight.reshape(6, 4), "bon,bin->oi", points(cotangent), points(x)),
+        (by_x.reshape(5, 4, -1), "oi,bon->bin", weight, points(cotangent)),
+    ]
+    for actual, sums, a, b in checks:
+        magnitude = np.einsum(sums, np.abs(a), np.abs(b))
+        terms = 6 if "oi,bon" in sums else 5 * spatial[0] * spatial[1]
+        oracles.assert_within_rounding(actual, np.einsum(sums, a, b), magnitude, terms)

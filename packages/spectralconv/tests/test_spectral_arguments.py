@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import jax.random as jr
 import numpy as np
 import pytest
@@ -52,6 +53,96 @@ def test_sequences_of_modes(value, error, text):
 def test_modes_that_do_not_fit(num_modes, spatial, text):
     with pytest.raises(ValueError, match=re.escape(f"`num_modes` must be {text}")):
         make(num_modes=num_modes)(np.zeros((2, *spatial), "f4"))
+
+
+@pytest.mark.parametrize(
+    "boundary_mode, num_modes, spatial, text",
+    [
+        ("neumann", (4, 1), (3, 4), "at most 3 on spatial axis 0, which has 3 points (N), got 4"),
+        ("dirichlet", (3, 5), (3, 4), "at most 4 on spatial axis 1"),
+        (["periodic", "neumann"], (5, 1), (7, 1), "at most 4 on spatial axis 0, which has 7"),
+        (["neumann", "periodic"], (2, 4), (1, 9), "at most 1 on spatial axis 0"),
+    ],
+)
+def test_modes_that_do_not_fit_between_walls(boundary_mode, num_modes, spatial, text):
+    layer = make(num_modes=num_modes, boundary_mode=boundary_mode)
+    with pytest.raises(ValueError, match=re.escape(f"`num_modes` must be {text}")):
+        layer(np.zeros((2, *spatial), "f4"))
+
+
+@pytest.mark.parametrize(
+    "output_shape, error, text",
+    [
+        (0, ValueError, "`output_shape` must be an integer >= 1"),
+        ((8, -1), ValueError, "got (8, -1)"),
+        ((8,), ValueError, "`output_shape` must be an integer >= 1, or a sequence"),
+        ((8, 8, 8), ValueError, "which has 3 entries instead of 2"),
+        ((8, 8.0), TypeError, "got (8, 8.0)"),
+        (True, TypeError, "got True"),
+        ("8", TypeError, "got '8'"),
+        (
+            (8, 3),
+            ValueError,
+            "`num_modes` must be at most 3 on spatial axis 1 of `output_shape`, which has 3 points "
+            "(N), got 4",
+        ),
+        ((4, 8), ValueError, "at most 3 on spatial axis 0 of `output_shape`, which has 4 points"),
+    ],
+)
+def test_output_shapes(output_shape, error, text):
+    layer = make(num_modes=(4, 4), boundary_mode=["periodic", "neumann"])
+    with pytest.raises(error, match=re.escape(text)):
+        layer(np.zeros((2, 8, 8), "f4"), output_shape=output_shape)
+
+
+def test_the_grid_of_the_input_is_checked_first():
+    with pytest.raises(ValueError, match=r"on spatial axis 0, which has 4 points"):
+        make()(np.zeros((2, 4, 8), "f4"), output_shape=(2, 8))
+
+
+@pytest.mark.parametrize(
+    "boundary_mode, error, text",
+    [
+        (
+            "outflow",
+            ValueError,
+            "`boundary_mode` must consist of ['periodic', 'neumann', 'neumann_cell', "
+            "'dirichlet_cell', 'dirichlet_node', 'dirichlet'], got 'outflow': 'outflow' on spatial "
+            "axis 0 has no basis.",
+        ),
+        (
+            ["periodic", ("neumann", "OUTFLOW")],
+            ValueError,
+            "got ['periodic', ('neumann', 'OUTFLOW')]: 'outflow' on spatial axis 1 has no basis.",
+        ),
+        (["neumann", ("periodic", "neumann")], ValueError, "('periodic', 'neumann')"),
+        (["neumann"] * 3, ValueError, "`boundary_mode`"),
+        (["neumann", ("neumann",) * 3], ValueError, "`boundary_mode`"),
+        ("reflect", ValueError, "got 'reflect'"),
+        (None, TypeError, "got None"),
+        (3, TypeError, "got 3"),
+    ],
+)
+def test_boundary_modes(boundary_mode, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        make(boundary_mode=boundary_mode)
+
+
+def test_boundary_modes_have_one_spelling():
+    spellings = ["Neumann", ["neumann", "NEUMANN"], [("neumann", "neumann"), "neumann"]]
+    layers = [make(boundary_mode=spelling) for spelling in spellings]
+    assert len({jax.tree.structure(layer) for layer in layers}) == 1
+    assert layers[2].boundary_mode == "neumann"
+    assert make().boundary_mode == "periodic"
+    mixed = make(boundary_mode=["periodic", ("neumann", "Dirichlet")])
+    assert mixed.boundary_mode == (("periodic", "periodic"), ("neumann", "dirichlet"))
+
+
+@pytest.mark.parametrize("transform", ["dft", "", 1, True, ["fft"], {"fft": 1}])
+def test_transforms(transform):
+    text = f"`transform` must be None or one of ['product', 'fft'], got {transform!r}."
+    with pytest.raises(ValueError, match=re.escape(text)):
+        make(transform=transform)
 
 
 @pytest.mark.parametrize(

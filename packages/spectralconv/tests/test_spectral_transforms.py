@@ -8,26 +8,38 @@ from pdequinox_spectralconv import SpectralConv
 
 
 def gain(layer):
-    """No coefficient divided by the number of points exceeds the field; each counts twice."""
-    size = jnp.hypot(layer.weights_real.astype(jnp.float32), layer.weights_imag.astype(jnp.float32))
+    """No coefficient divided by the number of points exceeds the field; each counts twice. Between
+    walls one counts four times, over their distance in half points, 12, for each of 6 points.
+    """
+    size = jnp.abs(layer.weights_real.astype(jnp.float32))
+    if layer.weights_imag is not None:
+        size = jnp.hypot(size, layer.weights_imag.astype(jnp.float32))
     return 2 * jnp.max(jnp.sum(size, axis=(0, *range(2, size.ndim))))
 
 
-def make(key, out_channels=3, **arguments):
-    return SpectralConv(2, 2, out_channels, (2, 3), key=key, **arguments)
+def subject(spatial, num_modes, terms, **fixed):
+    def make(key, out_channels=3, **arguments):
+        return SpectralConv(len(spatial), 2, out_channels, num_modes, key=key, **fixed, **arguments)
+
+    return transforms.Subject(
+        make=make,
+        square=lambda key: make(key, out_channels=2),
+        in_channels=2,
+        spatial=spatial,
+        terms=terms,
+        gain=gain,
+    )
 
 
-# Operations: see `rounding_steps` in test_spectral_conv.py, 8 * log2(2 * 30) + 2 * 2 + 2.
-SUBJECT = transforms.Subject(
-    make=make,
-    square=lambda key: make(key, out_channels=2),
-    in_channels=2,
-    spatial=(5, 6),
-    terms=54,
-    gain=gain,
-)
+# Complex and real weights, by products and by fast transforms. For the terms see `rounding_steps`
+# in test_spectral_conv.py: `4 (5 + 2 * 2 + 6 + 6 + 2 * 3 + 6 + 6)` and `8 log2(4 * 6 + 4) + 4 + 6`.
+SUBJECTS = {
+    "periodic": subject((5, 6), (2, 3), 156, transform="product"),
+    "walls": subject((6,), (4,), 49, transform="fft", boundary_mode=[("neumann", "dirichlet")]),
+}
 
 
+@pytest.mark.parametrize("name", SUBJECTS)
 @pytest.mark.parametrize("check", transforms.CHECKS, ids=lambda check: check.__name__)
-def test_under(check, dtype):
-    check(SUBJECT, dtype)
+def test_under(check, name, dtype):
+    check(SUBJECTS[name], dtype)

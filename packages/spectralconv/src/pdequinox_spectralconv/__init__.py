@@ -1,6 +1,6 @@
-"""The spectral convolution of Fourier neural operators, in any number of spatial dimensions."""
+"""The spectral convolution of Fourier neural operators, periodic and between walls."""
 
 from ._spectral_conv import SpectralConv as SpectralConv
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

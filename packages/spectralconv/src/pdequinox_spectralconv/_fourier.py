@@ -1,59 +1,83 @@
-"""Truncated discrete Fourier transforms along one axis; pure functions on arrays.
+"""The Fourier coefficients of real lines and the transpose of that map, as one JAX primitive: each
+is the derivative of the other.
 
-`analyse_*` goes from the points of an axis to its kept coefficients, those of the unnormalised
-forward transform; `synthesise_*` goes back, with the factor `1/N`. A half axis keeps the
-wavenumbers `0..m-1` of a real field, a full axis `-m..m-1`, stored in the order
-`0..m-1, -m..-1`.
+JAX does not know that. It transposes its forward transform of real lines as a complex transform, of
+twice the work.
 """
 
-import jax.lax as lax
+from functools import partial
+from typing import Any
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float
+import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float
 
 
-def analyse_half(x: Float[Array, "..."], axis: int, num_modes: int) -> Complex[Array, "..."]:
-    return lax.slice_in_dim(jnp.fft.rfft(x, axis=axis), 0, num_modes, axis=axis)
+def fourier(x: Float[Array, "*lines size"], count: int) -> Float[Array, "*lines 2 count"]:
+    """Real and imaginary parts of the unnormalised coefficients `0..count-1`."""
+    return fourier_p.bind(x, size=x.shape[-1], count=count, transposed=False)
 
 
-def analyse_full(x: Complex[Array, "..."], axis: int, num_modes: int) -> Complex[Array, "..."]:
-    size = x.shape[axis]
-    coefficients = jnp.fft.fft(x, axis=axis)
-    return jnp.concatenate(
-        [
-            lax.slice_in_dim(coefficients, 0, num_modes, axis=axis),
-            lax.slice_in_dim(coefficients, size - num_modes, size, axis=axis),
-        ],
-        axis=axis,
-    )
+def fourier_transposed(
+    x: Float[Array, "*lines 2 count"], size: int
+) -> Float[Array, "*lines {size}"]:
+    """The sums over `k` of `Re(x_k exp(2 pi i j k / size))` at the points `j`."""
+    return fourier_p.bind(x, size=size, count=x.shape[-1], transposed=True)
 
 
-def synthesise_full(y: Complex[Array, "..."], axis: int, size: int) -> Complex[Array, "..."]:
-    num_modes = y.shape[axis] // 2
-    dropped = jnp.zeros(
-        (*y.shape[:axis], size - 2 * num_modes, *y.shape[axis + 1 :]), dtype=y.dtype
-    )
-    coefficients = jnp.concatenate(
-        [
-            lax.slice_in_dim(y, 0, num_modes, axis=axis),
-            dropped,
-            lax.slice_in_dim(y, num_modes, 2 * num_modes, axis=axis),
-        ],
-        axis=axis,
-    )
-    return jnp.fft.ifft(coefficients, axis=axis)
+def along_last(values: np.ndarray, like: Array) -> Array:
+    """The values, as a constant that is multiplied along the last axis of an array."""
+    return jnp.asarray(values.reshape((1,) * (like.ndim - 1) + values.shape), like.dtype)
 
 
-def synthesise_half(y: Complex[Array, "..."], axis: int, size: int) -> Float[Array, "..."]:
-    """The real field `1/N sum over k of c_k Re(y_k exp(2 pi i k j / N))`, with `c_k = 2` for
-    `0 < k < N/2`, else 1.
+def _by_fft(x: Array, *, size: int, count: int, transposed: bool) -> Array:
+    if not transposed:
+        coefficients = lax.slice_in_dim(jnp.fft.rfft(x), 0, count, axis=-1)
+        return jnp.stack([coefficients.real, coefficients.imag], axis=-2)
+    # The inverse transform counts all coefficients twice but those of the wavenumbers 0 and N/2,
+    # whose imaginary parts do not matter. Backends differ in what they make of such parts.
+    alone = (2 * np.arange(count)) % size == 0
+    real, imag = x[..., 0, :], x[..., 1, :]
+    real *= along_last(np.where(alone, size, size / 2), real)
+    imag *= along_last(np.where(alone, 0, size / 2), imag)
+    return jnp.fft.irfft(lax.complex(real, imag), n=size)
 
-    No spectrum of a real field has an imaginary part at the wavenumbers 0 and N/2. What inverse
-    real transforms do with one differs between backends, so it is removed before.
-    """
-    num_modes = y.shape[axis]
-    self_conjugate = [k == 0 or 2 * k == size for k in range(num_modes)]
-    mask = lax.expand_dims(
-        jnp.array(self_conjugate), [other for other in range(y.ndim) if other != axis]
-    )
-    y = jnp.where(mask, lax.complex(y.real, jnp.zeros_like(y.real)), y)
-    return jnp.fft.irfft(y, n=size, axis=axis)
+
+fourier_p = Primitive("pdequinox_truncated_fourier")
+
+
+_jitted = jax.jit(
+    lambda x, **parameters: fourier_p.bind(x, **parameters),
+    static_argnames=("size", "count", "transposed"),
+)
+
+
+@fourier_p.def_impl
+def _(x: Array, **parameters: Any) -> Array:
+    return (_by_fft if jax.config.jax_disable_jit else _jitted)(x, **parameters)
+
+
+@fourier_p.def_abstract_eval
+def _(x: Any, **parameters: Any) -> Any:
+    # From JAX's own rules, which know about more than shapes. It varies over a mesh as its operand.
+    out = jax.make_jaxpr(partial(_by_fft, **parameters))(x).out_avals[0]
+    if hasattr(x, "manual_axis_type"):
+        return out.update(manual_axis_type=x.manual_axis_type)
+    return out.update(vma=x.vma) if hasattr(x, "vma") else out
+
+
+def _transpose(ct: Any, _: Any, *, transposed: bool, **parameters: Any) -> list[Any]:
+    return [fourier_p.bind(ct, transposed=not transposed, **parameters)]
+
+
+def _batch(args: Any, axes: Any, **parameters: Any) -> tuple[Array, int]:
+    return fourier_p.bind(jnp.moveaxis(args[0], axes[0], 0), **parameters), 0
+
+
+ad.deflinear2(fourier_p, _transpose)
+batching.primitive_batchers[fourier_p] = _batch
+mlir.register_lowering(fourier_p, mlir.lower_fun(_by_fft, multiple_results=False))

@@ -1,4 +1,4 @@
-"""The spectral layer: construction and documentation. The arithmetic is in `_multiply`."""
+"""The spectral layer: construction and documentation. The arithmetic is in `_spectral`."""
 
 import math
 from typing import Any, TYPE_CHECKING, TypeAlias
@@ -8,40 +8,69 @@ import jax.random as jr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from pdequinox_padding import (
+    BoundaryMode,
+    Ends,
+    format_boundary_mode,
+    parse_boundary_mode,
+)
 from pdequinox_padding.arguments import field, Integer, integer, Integers, integers, parameter_dtype
 
-from ._multiply import spectral_convolve
+from ._basis import bases, MODES_WITH_A_BASIS
+from ._spectral import spectral_convolve
+from ._transform import Transform, TRANSFORMS
 
 
 if TYPE_CHECKING:
     WeightScale: TypeAlias = float | None
+    OptionalTransform: TypeAlias = Transform | None
+    OptionalShape: TypeAlias = Integers | None
 else:
-    WeightScale = Any  # The check below has the better message.
+    WeightScale = OptionalTransform = OptionalShape = Any  # The checks below have better messages.
 
 
 class SpectralConv(eqx.Module):
-    """Convolution by a global kernel that is given by its lowest Fourier coefficients, for real
-    fields on periodic domains (Li et al., "Fourier Neural Operator for Parametric Partial
-    Differential Equations", https://arxiv.org/abs/2010.08895).
+    """Convolution by a global kernel that is given by its lowest modes, for real fields: Fourier
+    modes on periodic axes (Li et al., "Fourier Neural Operator for Parametric Partial Differential
+    Equations", https://arxiv.org/abs/2010.08895), and between walls the sines or cosines that
+    satisfy the boundary condition.
 
-    Let `X_k` be the coefficients of the unnormalised discrete Fourier transform of the input. With
-    `m` modes on an axis, the wavenumbers `0..m-1` are kept on the last axis (the field being real,
-    the other half follows) and `-m..m-1` on every other axis. With `Y_k = W_k X_k`, a complex
-    matrix `W_k` per mode, the output at point `j` is
-    `1/N sum over kept k of c_k Re(Y_k exp(2 pi i k.j/N))`, where `c_k` is 2 if the last axis's
+    **Periodic axes.** Let `X_k` be the coefficients of the unnormalised discrete Fourier transform
+    of the input. With `m` modes on an axis, the wavenumbers `0..m-1` are kept on the last periodic
+    axis (the field being real, the other half follows) and `-m..m-1` on every other periodic axis.
+    With `Y_k = W_k X_k`, a complex matrix `W_k` per mode, the output at point `j` is `1/N sum over
+    kept k of c_k Re(Y_k exp(2 pi i k.j/N))`, where `c_k` is 2 if the last periodic axis's
     wavenumber lies strictly between 0 and half its number of points, else 1.
 
-    With identity matrices this is the projection onto the kept modes, with one exception: a mode
-    of wavenumber `-m` on an axis other than the last, and 0 (or half the number of points) on the
-    last, counts half, because its partner at `+m` is not kept.
+    **Axes between walls** keep the first `m` of the functions that are even about a wall of
+    `"neumann"` (the last node) or `"neumann_cell"` (the last face), and odd about one of
+    `"dirichlet_cell"` (the last face), `"dirichlet_node"` or `"dirichlet"` (one point beyond the
+    last node): with `t` from 0 at the lower wall to 1 at the upper one and `k = 0..m-1`,
+
+    | lower end | upper end | functions |
+    |---|---|---|
+    | even | even | `cos(pi k t)`, DCT-I or II |
+    | odd | odd | `sin(pi (k + 1) t)`, DST-I or II |
+    | even | odd | `cos(pi (k + 1/2) t)`, quarter waves |
+    | odd | even | `sin(pi (k + 1/2) t)`, quarter waves |
+
+    A coefficient `X_k` is that of the function in the field's expansion into all `N` of them, and
+    takes the place of `X_k / N` above. The output has the wall's value or slope 0 too. If no axis
+    is periodic, the matrices `W_k` are real.
+
+    With identity matrices the layer is the projection onto the kept modes, with one exception: a
+    mode of wavenumber `-m` on a periodic axis other than the last, and 0 (or half the number of
+    points) on the last, counts half, because its partner at `+m` is not kept.
     """
 
     weights_real: Float[Array, "groups out_channels in_channels *num_modes"]
-    weights_imag: Float[Array, "groups out_channels in_channels *num_modes"]
+    weights_imag: Float[Array, "groups out_channels in_channels *num_modes"] | None
     num_spatial_dims: int = eqx.field(static=True)
     in_channels: int = eqx.field(static=True)
     out_channels: int = eqx.field(static=True)
     num_modes: tuple[int, ...] = eqx.field(static=True)
+    boundary_mode: str | tuple[Ends, ...] = eqx.field(static=True)
+    transform: Transform | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -51,7 +80,9 @@ class SpectralConv(eqx.Module):
         num_modes: Integers,
         *,
         key: PRNGKeyArray,
+        boundary_mode: BoundaryMode = "periodic",
         weight_scale: WeightScale = None,
+        transform: OptionalTransform = None,
         dtype: Any = None,
     ):
         """**Arguments:**
@@ -60,18 +91,27 @@ class SpectralConv(eqx.Module):
         - `in_channels`: The number of input channels.
         - `out_channels`: The number of output channels.
         - `num_modes`: The number `m` of modes, an integer for every axis or a sequence of `D`
-            integers. An axis of `N` points holds at most `N // 2 + 1` modes if it is the last,
-            `N // 2` if not.
+            integers. An axis of `N` points holds at most `N // 2 + 1` modes if it is the last
+            periodic one, `N // 2` if it is another periodic one, and `N` between walls.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
-        - `weight_scale`: The standard deviation of the initial weights' real and imaginary parts;
-            `None` is `1 / (in_channels * out_channels)`. (Keyword only.)
+        - `boundary_mode`: One name for every axis, or a sequence of `D` entries, each a name or a
+            pair `(lower, upper)` of names for the two ends of that axis; see
+            [`pdequinox_padding.pad`][] for the names. `"outflow"` has no basis. (Keyword only.)
+        - `weight_scale`: The standard deviation of the initial weights' real and imaginary parts.
+            `None` is `1 / (in_channels * out_channels)`, after pdequinox, which makes the output
+            small with many channels. `(2 * in_channels)**-0.5` (`in_channels**-0.5` if no axis is
+            periodic) keeps the variance of a field that consists of kept modes. (Keyword only.)
+        - `transform`: `"product"` or `"fft"`: how every axis is transformed. `None` chooses for
+        each
+            axis from its size, modes and device. (Keyword only.)
         - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
             default float. (Keyword only.)
 
         The weights are two real arrays `weights_real` and `weights_imag` of shape
-        `(2**(D-1), out_channels, in_channels, *num_modes)`. Axis `a` of group `g`, but the last
-        axis, holds the wavenumbers `i = 0..m-1` at index `i` if bit `a` of `g` is 0, and `i - m` if
-        it is 1.
+        `(G, out_channels, in_channels, *num_modes)`, `G = 2**(P-1)` with `P` periodic axes. Group
+        `g` holds, on each periodic axis but the last, the wavenumbers `i = 0..m-1` at index `i` if
+        that axis's bit of `g` is 0, and `i - m` if it is 1; the first such axis has the lowest bit.
+        Without a periodic axis, `G` is 1 and `weights_imag` is `None`.
 
         **Raises:** `TypeError` or `ValueError` for what is not as said above.
         """
@@ -79,9 +119,39 @@ class SpectralConv(eqx.Module):
         self.in_channels = integer(in_channels, "in_channels")
         self.out_channels = integer(out_channels, "out_channels")
         self.num_modes = integers(num_modes, self.num_spatial_dims, "num_modes")
+        ends = parse_boundary_mode(boundary_mode, self.num_spatial_dims)
+        for axis, pair in enumerate(ends):
+            for mode in pair:
+                if mode not in MODES_WITH_A_BASIS:
+                    raise ValueError(
+                        f"`boundary_mode` must consist of {list(MODES_WITH_A_BASIS)}, got "
+                        f"{boundary_mode!r}: {mode!r} on spatial axis {axis} has no basis."
+                    )
+        self.boundary_mode = format_boundary_mode(ends)
         parsed_dtype = parameter_dtype(dtype)
+        scale = self._weight_scale(weight_scale)
+        if transform is not None and transform not in TRANSFORMS:
+            raise ValueError(
+                f"`transform` must be None or one of {list(TRANSFORMS)}, got {transform!r}."
+            )
+        self.transform = transform
+
+        num_periodic = sum(lower == "periodic" for lower, _ in ends)
+        shape = (
+            2 ** max(num_periodic - 1, 0),
+            self.out_channels,
+            self.in_channels,
+            *self.num_modes,
+        )
+        real_key, imag_key = jr.split(key)
+        self.weights_real = scale * jr.normal(real_key, shape, parsed_dtype)
+        self.weights_imag = None
+        if num_periodic:
+            self.weights_imag = scale * jr.normal(imag_key, shape, parsed_dtype)
+
+    def _weight_scale(self, weight_scale: WeightScale) -> float:
         if weight_scale is None:
-            weight_scale = 1 / (self.in_channels * self.out_channels)
+            return 1 / (self.in_channels * self.out_channels)
         try:
             scale = math.nan if isinstance(weight_scale, bool | str) else float(weight_scale)
         except TypeError:
@@ -90,42 +160,53 @@ class SpectralConv(eqx.Module):
             raise ValueError(
                 f"`weight_scale` must be None or a finite number, got {weight_scale!r}."
             )
+        return scale
 
-        shape = (
-            2 ** (self.num_spatial_dims - 1),
-            self.out_channels,
-            self.in_channels,
-            *self.num_modes,
-        )
-        real_key, imag_key = jr.split(key)
-        self.weights_real = scale * jr.normal(real_key, shape, parsed_dtype)
-        self.weights_imag = scale * jr.normal(imag_key, shape, parsed_dtype)
-
-    def __call__(self, x: ArrayLike, *, key: PRNGKeyArray | None = None) -> Array:
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        output_shape: OptionalShape = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Array:
         """**Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
             Batches go through `jax.vmap`.
+        - `output_shape`: The numbers of points of the output, an integer for every axis or a
+        sequence
+            of `D` integers: another grid on the same domain, from wall to wall or over the same
+            period. `None` is that of the input. All modes must fit on both grids. A mode at half
+            the number of points of the input's last periodic axis keeps its `c_k = 1`. (Keyword
+            only.)
         - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
 
         **Returns:**
 
-        An array of shape `(out_channels, N_1, ..., N_D)`.
+        An array of shape `(out_channels, *output_shape)`.
 
         **Raises:** `ValueError` or `TypeError` for an input of another shape or dtype, and for a
         grid that does not hold all modes.
         """
         del key
-        x = field(x, self.num_spatial_dims, self.in_channels, self.weights_real.dtype)
-        for axis, (size, modes) in enumerate(zip(x.shape[1:], self.num_modes, strict=True)):
-            last = axis == self.num_spatial_dims - 1
-            limit = size // 2 + 1 if last else size // 2
-            if modes > limit:
-                raise ValueError(
-                    f"`num_modes` must be at most {limit} on spatial axis {axis}, which has {size} "
-                    f"points ({'N // 2 + 1 on the last axis' if last else 'N // 2'}), got {modes}."
-                )
-        return spectral_convolve(x, self.weights_real, self.weights_imag)
+        dims = self.num_spatial_dims
+        x = field(x, dims, self.in_channels, self.weights_real.dtype)
+        axes = bases(parse_boundary_mode(self.boundary_mode, dims), self.num_modes)
+        shapes = {"": x.shape[1:]}
+        if output_shape is not None:
+            shapes[" of `output_shape`"] = integers(output_shape, dims, "output_shape")
+        for where, shape in shapes.items():
+            for axis, (size, basis) in enumerate(zip(shape, axes, strict=True)):
+                limit, formula = basis.limit(size)
+                if basis.num_modes > limit:
+                    raise ValueError(
+                        f"`num_modes` must be at most {limit} on spatial axis {axis}{where}, which "
+                        f"has {size} points ({formula}), got {basis.num_modes}."
+                    )
+        *_, shape = shapes.values()
+        return spectral_convolve(
+            x, self.weights_real, self.weights_imag, axes, shape, self.transform
+        )
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:

@@ -1,0 +1,187 @@
+"""The functions that stand for the kept modes of one axis, by integers and in float64.
+
+Between two walls they are the sines and cosines of V. Britanak, P. Yip and K. R. Rao, "Discrete
+Cosine and Sine Transforms" (2007), chapter 2, in one formula: of DCT-I for `("neumann",
+"neumann")`, DCT-II for `"neumann_cell"`, DST-I for `"dirichlet_node"`, DST-II for
+`"dirichlet_cell"`, DCT-III, DCT-IV, DST-III and DST-IV (quarter waves) for a value at one end and a
+slope at the other, and of their odd-length relatives where one wall is at a node and the other at a
+face.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pdequinox_padding import Ends
+
+
+# Twice the distance, in points, from an end of the grid to its wall; whether fields are odd there.
+_WALLS = {
+    "neumann": (0, False),
+    "neumann_cell": (1, False),
+    "dirichlet_cell": (1, True),
+    "dirichlet_node": (2, True),
+    "dirichlet": (2, True),
+}
+
+MODES_WITH_A_BASIS = ("periodic", *_WALLS)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The functions of one axis, on any number of points.
+
+    Periodic axes have the complex exponentials `exp(2 pi i k j / N)` at point `j`, with the
+    wavenumbers `k = 0..m-1`, and on a `full` axis, where the field is complex already, another
+    group of them, `-m..-1`. Other axes have `m` real functions.
+    """
+
+    ends: Ends
+    num_modes: int
+    full: bool = False
+
+    @property
+    def periodic(self) -> bool:
+        return self.ends[0] == "periodic"
+
+    def limit(self, size: int) -> tuple[int, str]:
+        """How many modes `size` points hold, and in words."""
+        if not self.periodic:
+            return size, "N"
+        if self.full:
+            return size // 2, "N // 2"
+        return size // 2 + 1, "N // 2 + 1 on the last periodic axis"
+
+    @cached_property
+    def quarter_waves(self) -> bool:
+        """Whether one end has a value and the other a slope: odd multiples of a quarter fit."""
+        return not self.periodic and _WALLS[self.ends[0]][1] != _WALLS[self.ends[1]][1]
+
+    @cached_property
+    def odd(self) -> bool:
+        """Whether the functions are sines about the lower wall."""
+        return not self.periodic and _WALLS[self.ends[0]][1]
+
+    @property
+    def start(self) -> int:
+        """Twice the distance from the lower wall to the first point."""
+        return _WALLS[self.ends[0]][0]
+
+    def length(self, size: int) -> int:
+        """Twice the distance between the walls; 0 for a single point on both of them."""
+        return 2 * (size - 1) + _WALLS[self.ends[0]][0] + _WALLS[self.ends[1]][0]
+
+    def period(self, size: int) -> int:
+        """In points: of the field that is extended over its boundaries."""
+        if self.periodic:
+            return size
+        return self.length(size) * (2 if self.quarter_waves else 1)
+
+    @cached_property
+    def wavenumbers(self) -> Int[np.ndarray, " k"]:
+        """Waves per period of the functions."""
+        k = np.arange(self.num_modes)
+        if self.full:
+            return np.concatenate([k, k - self.num_modes])
+        if self.periodic:
+            return k
+        return 2 * k + 1 if self.quarter_waves else k + self.odd
+
+    @lru_cache(maxsize=8)  # noqa: B019  (a network has several layers of few bases)
+    def analysis(self, size: int) -> Float[np.ndarray, "..."]:
+        """The matrix from the points of an axis to the coefficients.
+
+        On a half axis it is that of the unnormalised forward transform, of shape `(N, 2, m)`: a
+        real and an imaginary part come of every real point. On a full axis, where points too have
+        two parts, its shape is `(2, N, 2, 2, m)`: parts and points, parts, groups and modes.
+        Between walls it has the functions themselves, `(N, m)`, and a point on a wall, which is its
+        own mirror image, counts half.
+        """
+        if self.periodic:
+            return self._exponentials(size, -1)
+        if self._single(size):
+            return np.ones((1, 1))
+        weights = np.ones(size)
+        for end, point in zip(self.ends, (0, -1), strict=True):
+            weights[point] *= 0.5 if end == "neumann" else 1.0
+        return weights[:, None] * self._waves(size)
+
+    @lru_cache(maxsize=8)  # noqa: B019
+    def synthesis(self, size: int, from_size: int) -> Float[np.ndarray, "..."]:
+        """The matrix from the coefficients, of a field on `from_size` points, to `size` points: of
+        the same shape, although it is summed over the last axes.
+
+        The real parts of products with the exponentials, on a half axis times `c_k / N`, on a full
+        one times `1 / N`. Between walls the functions over the sum of their squares on the grid.
+        """
+        scale = self.scale(from_size)
+        if self.full:
+            # The sum over `(parts, groups, modes)` of `y` times `exp(i a)`, in parts.
+            return self._exponentials(size, 1).swapaxes(0, 2) * scale
+        if self.periodic:
+            return self._exponentials(size, -1) * scale
+        single = self._single(size) or self._single(from_size)
+        return (np.ones((size, 1)) if single else self._waves(size)) * scale
+
+    def scale(self, size: int) -> Float[np.ndarray, " modes"]:
+        """What the coefficients are to be multiplied with on their way back.
+
+        Between walls the sum of the squared function over the grid is a quarter of `length`, or
+        half of it where the function is 1 or -1 at every point.
+        """
+        if self.full:
+            return np.full(self.num_modes, 1.0 / size)
+        if self._single(size):
+            return np.ones(1)
+        alone = (2 * self.wavenumbers) % self.period(size) == 0
+        if self.periodic:
+            return np.where(alone, 1.0, 2.0) / size
+        return np.where(alone, 2.0, 4.0) / self.length(size)
+
+    def _single(self, size: int) -> bool:
+        """Whether the only point is on both walls: its field is constant."""
+        return not self.periodic and self.length(size) == 0
+
+    def _waves(self, size: int) -> Float[np.ndarray, "points modes"]:
+        turns = (2 * np.arange(size)[:, None] + self.start) * self.wavenumbers
+        return (_sin if self.odd else _cos)(turns, 2 * self.period(size))
+
+    def _exponentials(self, size: int, sign: int) -> Float[np.ndarray, "..."]:
+        turns = np.arange(size)[:, None] * self.wavenumbers
+        cos, sin = _cos(turns, size), sign * _sin(turns, size)
+        if not self.full:
+            return np.stack([cos, sin], axis=1)
+        # Real and imaginary part of the product with a real part, and with an imaginary one.
+        parts = np.stack([np.stack([cos, sin], axis=1), np.stack([-sin, cos], axis=1)])
+        return parts.reshape(2, size, 2, 2, self.num_modes)
+
+
+def bases(ends: Sequence[Ends], num_modes: Sequence[int]) -> tuple[Basis, ...]:
+    """Of every axis. The last periodic one needs no negative wavenumbers, the field being real."""
+    periodic = [axis for axis, (lower, _) in enumerate(ends) if lower == "periodic"]
+    return tuple(
+        Basis(pair, modes, full=axis in periodic[:-1])
+        for axis, (pair, modes) in enumerate(zip(ends, num_modes, strict=True))
+    )
+
+
+def _cos(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*shape"]:
+    """`cos(2 pi turns / period)`, from an angle of at most an eighth of a turn, so that it is exact
+    where it is 0, 1 or -1.
+    """
+    # In units of a quarter of a turn over `period`.
+    angle = 4 * turns % (4 * period)
+    angle = np.minimum(angle, 4 * period - angle)
+    negative = angle > period
+    angle = np.where(negative, 2 * period - angle, angle)
+    unit = np.pi / (2 * period)
+    value = np.where(2 * angle <= period, np.cos(unit * angle), np.sin(unit * (period - angle)))
+    return np.where(negative, -value, value)
+
+
+def _sin(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*shape"]:
+    """`sin(2 pi turns / period)`: the cosine, a quarter of a turn later."""
+    return _cos(4 * turns - period, 4 * period)

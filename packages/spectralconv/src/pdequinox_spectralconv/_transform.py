@@ -1,0 +1,168 @@
+"""Truncated transforms along one axis: from points to the coefficients of a `Basis`, and back.
+
+Either is a product with a real matrix, or goes through a fast Fourier transform of the field,
+extended over its boundaries where these are walls.
+
+In between, a field has the axes `(parts, groups, channels, *rest)`: two parts, real and imaginary,
+as soon as a periodic axis has been analysed, and two groups more, of non-negative and of negative
+wavenumbers, for every full axis. `axis` counts from the first of `rest`.
+"""
+
+import math
+from typing import get_args, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from pdequinox_padding import pad
+
+from ._basis import Basis
+from ._fourier import along_last, fourier, fourier_transposed
+
+
+Transform: TypeAlias = Literal["product", "fft"]
+TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
+
+# A matrix is part of the compiled program: at most so many numbers, 4 MB in float32.
+_LARGEST_MATRIX = 2**20
+
+# The time of a fast transform of a line of `N` real numbers over `N log2 N`, in units of that of a
+# multiplication and addition in a product of matrices. From `hatch run benchmark:spectral --only
+# crossover`.
+_FFT_OVER_PRODUCT = 12.0
+
+
+def choose(basis: Basis, size: int) -> Transform:
+    """The faster of the two, as long as the matrix is not too large."""
+    parts = 2 if basis.full else 1
+    product = size * basis.wavenumbers.size * (4 if basis.full else 2 if basis.periodic else 1)
+    if product > _LARGEST_MATRIX:
+        return "fft"
+    if jax.default_backend() == "tpu":
+        return "product"  # Its matrix unit is what a TPU is made of.
+    period = basis.period(size)
+    fast = _FFT_OVER_PRODUCT * parts * period * math.log2(max(period, 2))
+    return "product" if product <= fast else "fft"
+
+
+def analyse(
+    z: Float[Array, "parts groups channels *rest"],
+    axis: int,
+    basis: Basis,
+    transform: Transform | None,
+) -> Float[Array, "new_parts new_groups channels *new_rest"]:
+    """From the points of `axis` to its coefficients."""
+    size, place, m = z.shape[3 + axis], 3 + axis, basis.num_modes
+    if _by_product(basis, size, transform):
+        matrix = basis.analysis(size)
+        if basis.full:
+            # (parts, groups of this axis, modes, groups so far, channels, rest)
+            z = _dot(matrix, (0, 1), z, (0, place))
+            return _merge_groups(jnp.moveaxis(z, (1, 2), (2, place + 1)))
+        if basis.periodic:
+            return jnp.moveaxis(_dot(matrix, (0,), z[0], (place - 1,)), 1, place)
+        return jnp.moveaxis(_dot(matrix, (0,), z, (place,)), 0, place)
+    z = jnp.moveaxis(z, place, -1)
+    if basis.full:
+        coefficients = jnp.fft.fft(lax.complex(z[0], z[1]))
+        groups = [coefficients[..., :m], coefficients[..., size - m :]]
+        z = jnp.stack([jnp.stack([group.real, group.imag]) for group in groups], axis=2)
+        return _merge_groups(jnp.moveaxis(z, -1, place + 1))
+    if basis.periodic:
+        return jnp.moveaxis(fourier(z[0], m), (-2, -1), (0, place))
+    # The sum over a period of the field extended over the walls is as many times the sum over the
+    # grid as there are mirror images of a point, this one included.
+    period, k = basis.period(size), basis.wavenumbers
+    images = 4 if basis.quarter_waves else 2
+    ends = tuple("dirichlet_node" if end == "dirichlet" else end for end in basis.ends)
+    both = fourier(pad(z, [(0, period - size)], [ends]), int(k[-1]) + 1)
+    both = lax.slice_in_dim(both, int(k[0]), None, _stride(basis), axis=-1)
+    turn = _turn(basis, size) / images
+    z = both[..., 0, :] * along_last(turn[0], z) + both[..., 1, :] * along_last(turn[1], z)
+    return jnp.moveaxis(z, -1, place)
+
+
+def synthesise(
+    z: Float[Array, "parts groups channels *rest"],
+    axis: int,
+    basis: Basis,
+    size: int,
+    from_size: int,
+    transform: Transform | None,
+) -> Float[Array, "new_parts new_groups channels *new_rest"]:
+    """From the coefficients of `axis`, of a field on `from_size` points, to `size` points."""
+    place = 3 + axis
+    if _by_product(basis, size, transform):
+        matrix = basis.synthesis(size, from_size)
+        if basis.full:
+            z = _dot(matrix, (2, 3, 4), _split_groups(z), (0, 2, place + 1))
+            return jnp.moveaxis(z, 1, place)
+        if basis.periodic:
+            return jnp.moveaxis(_dot(matrix, (1, 2), z, (0, place)), 0, place - 1)[None]
+        return jnp.moveaxis(_dot(matrix, (1,), z, (place,)), 0, place)
+    z = jnp.moveaxis(z, place, -1)
+    scale = basis.scale(from_size)
+    if basis.full:
+        z = _split_groups(z * along_last(scale * size, z))
+        z = lax.complex(z[0], z[1])
+        dropped = jnp.zeros((*z[:, 0].shape[:-1], size - 2 * basis.num_modes), z.dtype)
+        z = jnp.fft.ifft(jnp.concatenate([z[:, 0], dropped, z[:, 1]], axis=-1))
+        return jnp.moveaxis(jnp.stack([z.real, z.imag]), -1, place)
+    if basis.periodic:
+        z = jnp.moveaxis(z * along_last(scale, z), 0, -2)
+        return jnp.moveaxis(fourier_transposed(z, size), -1, place - 1)[None]
+    period, k = basis.period(size), basis.wavenumbers
+    turn = _turn(basis, size) * scale
+    both = jnp.stack([z * along_last(turn[0], z), z * along_last(turn[1], z)], axis=-2)
+    between = [(0, 0, 0)] * z.ndim + [(int(k[0]), 0, _stride(basis) - 1)]
+    both = lax.pad(both, jnp.zeros((), z.dtype), between)
+    z = lax.slice_in_dim(fourier_transposed(both, period), 0, size, axis=-1)
+    return jnp.moveaxis(z, -1, place)
+
+
+def _by_product(basis: Basis, size: int, transform: Transform | None) -> bool:
+    return (transform or choose(basis, size)) == "product" or basis.period(size) == 0
+
+
+def _dot(
+    matrix: np.ndarray, contracted: tuple[int, ...], z: Array, along: tuple[int, ...]
+) -> Array:
+    """The product over the axes `contracted` of the matrix and `along` of `z`: the other axes of
+    the matrix, then those of `z`.
+    """
+    # Some accelerators round float32 factors to fewer digits, unless told otherwise.
+    precision = None if jax.config.jax_default_matmul_precision else lax.Precision.HIGHEST
+    # One rounding, from float64. The constructor refuses dtypes that JAX has not switched on.
+    matrix = jnp.asarray(matrix.astype(z.dtype))
+    if along[-1] != z.ndim - 1:
+        return lax.dot_general(matrix, z, ((contracted, along), ((), ())), precision=precision)
+    # Neighbours in memory are summed over: the field is taken as it is, row by row.
+    out = lax.dot_general(z, matrix, ((along, contracted), ((), ())), precision=precision)
+    free = matrix.ndim - len(contracted)
+    return jnp.moveaxis(out, range(out.ndim - free, out.ndim), range(free))
+
+
+def _merge_groups(z: Array) -> Array:
+    return z.reshape(z.shape[0], -1, *z.shape[3:])
+
+
+def _split_groups(z: Array) -> Array:
+    return z.reshape(z.shape[0], -1, 2, *z.shape[2:])
+
+
+def _stride(basis: Basis) -> int:
+    return 2 if basis.quarter_waves else 1
+
+
+def _turn(basis: Basis, size: int) -> np.ndarray:
+    """The factors `(u, v)` that make of a field's Fourier coefficients `X`, by `u Re X + v Im X`,
+    the sums with functions of the angle from the lower wall and not from the first point: the real
+    part of `X exp(i a)` for cosines, minus its imaginary part for sines. Its transpose makes of a
+    sine or cosine its Fourier coefficient.
+    """
+    a = -np.pi * basis.start * basis.wavenumbers / basis.period(size)
+    cos, sin = np.cos(a), np.sin(a)
+    return np.stack([-sin, -cos] if basis.odd else [cos, -sin])
