@@ -1,9 +1,11 @@
-"""The benchmark runs, and its page shows the numbers that are stored beside it."""
+"""The benchmark runs, and its pages show the numbers that are stored beside them."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,21 +38,67 @@ def test_a_row(tmp_path):
     assert "PhysicsConv" in finished.stdout
 
 
+def test_rows_of_the_spectral_table(tmp_path):
+    libraries = ("ours", "periodic", "transforms")
+    options = ("--rounds", 2, "--seconds", 0.001, "--output", tmp_path, "--only", ": 1-D 160, ")
+    finished = run(BENCHMARK / "run.py", "spectral", *options, "--libraries", *libraries)
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "spectral.json").read_text())["rows"]
+    assert {row["row"]["group"] for row in rows} == {"SpectralConv", "walls"}
+    for row in rows:
+        able = {
+            what: {name for name, answer in row[what].items() if "median" in answer}
+            for what in ("forward", "train")
+        }
+        if row["row"]["group"] == "walls":
+            assert able["forward"] == able["train"] == {"ours", "periodic"}
+        else:
+            assert able == {"forward": {"ours", "transforms"}, "train": {"ours"}}
+        assert f"| {row['name']} " in finished.stdout
+
+    # One of the rows anew; the others keep their numbers.
+    (again, *_), others = [
+        [r for r in rows if (r is rows[1]) == chosen] for chosen in (True, False)
+    ]
+    only = f"{again['row']['group']}: {again['name']}"
+    finished = run(
+        BENCHMARK / "run.py", "spectral", *options[:-1], only, "--update", "--libraries", *libraries
+    )
+    assert finished.returncode == 0, finished.stderr
+    updated = json.loads((tmp_path / "spectral.json").read_text())["rows"]
+    assert [row["name"] for row in updated] == [row["name"] for row in rows]
+    assert all(row in updated for row in others) and again not in updated
+
+
+def test_rows_are_told_apart_and_survive_json():
+    check = (
+        "import json, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from rows import Row; from tables import TABLES\n"
+        "for table in TABLES.values():\n"
+        "    rows = table.rows()\n"
+        "    assert len({(row.group, row.name) for row in rows}) == len(rows)\n"
+        "    assert [Row.from_json(json.loads(json.dumps(r.as_json()))) for r in rows] == rows"
+    )
+    assert run("-c", check, BENCHMARK).returncode == 0
+
+
 def test_what_there_is_not():
     for options, text in [
         (["--only", "no such row"], "no row contains 'no such row'"),
         (["--rounds", "1"], "must be at least 2, got 1"),
         (["--libraries", "none"], "invalid choice: 'none'"),
+        (["--libraries", "ours", "neuralop"], "not in this table: neuralop"),
     ]:
         finished = run(BENCHMARK / "run.py", "convolutions", *options)
         assert finished.returncode == 2 and text in finished.stderr
 
 
-def test_the_page_shows_the_stored_numbers():
+@pytest.mark.parametrize("name", ["convolutions", "spectral"])
+def test_the_page_shows_the_stored_numbers(name):
     # The report is made for the command line: its folder is not a package.
     fill = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import report\n"
-        "docs = Path(sys.argv[2]); page = (docs / 'convolutions.md').read_text('utf-8')\n"
+        "docs = Path(sys.argv[2]); page = (docs / sys.argv[3]).read_text('utf-8')\n"
         "sys.exit(report.fill(page, docs) != page or '<!-- summary of' not in page)"
     )
-    assert run("-c", fill, BENCHMARK, ROOT / "docs").returncode == 0
+    assert run("-c", fill, BENCHMARK, ROOT / "docs", f"{name}.md").returncode == 0

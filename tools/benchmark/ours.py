@@ -9,6 +9,7 @@ from with_jax import prepare as prepare_with_jax
 
 from pdequinox_physconv import PhysicsConv, PhysicsConvTranspose
 from pdequinox_pointwise import PointwiseLinearConv
+from pdequinox_spectralconv import SpectralConv
 
 
 def make(row: Row, key: Any) -> eqx.Module:
@@ -28,6 +29,13 @@ def make(row: Row, key: Any) -> eqx.Module:
     )
     if row.layer == "PointwiseLinearConv":
         return PointwiseLinearConv(**arguments)
+    if row.layer == "SpectralConv":
+        return SpectralConv(
+            num_modes=row.modes,
+            boundary_mode=row.boundary_mode,
+            transform=row.transform,
+            **arguments,
+        )
     arguments |= dict(
         kernel_size=row.kernel,
         stride=row.stride,
@@ -48,11 +56,19 @@ def replaced(network: Any) -> Any:
         theirs.PhysicsConv: PhysicsConv,
         theirs.PhysicsConvTranspose: PhysicsConvTranspose,
         theirs.PointwiseLinearConv: PointwiseLinearConv,
+        theirs.SpectralConv: SpectralConv,
     }
 
     def replace(module: Any) -> Any:
         if type(module) not in ours:
             return module
+        if isinstance(module, theirs.SpectralConv):
+            weights = (module.weights_real, module.weights_imag)
+            _, out_channels, in_channels, *modes = weights[0].shape
+            layer = SpectralConv(
+                module.num_spatial_dims, in_channels, out_channels, modes, key=jax.random.key(0)
+            )
+            return eqx.tree_at(lambda m: (m.weights_real, m.weights_imag), layer, weights)
         names = ("num_spatial_dims", "in_channels", "out_channels", "use_bias")
         if not isinstance(module, theirs.PointwiseLinearConv):
             names += ("kernel_size", "stride", "dilation", "groups", "boundary_mode")

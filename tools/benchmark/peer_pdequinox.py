@@ -3,7 +3,7 @@
 from typing import Any
 
 import equinox as eqx
-from rows import NETWORKS, Row, UnsupportedError
+from rows import FNO, NETWORKS, Row, UnsupportedError
 from with_jax import prepare as prepare_with_jax
 
 from pdequinox import arch, conv
@@ -19,6 +19,18 @@ def make(row: Row, key: Any) -> eqx.Module:
     )
     if row.layer == "PointwiseLinearConv":
         return conv.PointwiseLinearConv(**arguments)
+    if row.layer == "ClassicFNO":
+        return arch.ClassicFNO(num_modes=row.modes, **arguments, **FNO)
+    if row.layer == "SpectralConv":
+        if row.boundary_mode != "periodic":
+            raise UnsupportedError("periodic axes only")
+        if row.transform is not None:
+            raise UnsupportedError("has fast transforms only")
+        if row.channels[0] != row.channels[1]:
+            raise UnsupportedError("confuses input and output channels")
+        if row.dtype not in ("float32", "float64"):
+            raise UnsupportedError(f"no transform in {row.dtype}")
+        return conv.SpectralConv(num_modes=row.modes, **arguments)
     if row.boundary_mode not in ("periodic", "dirichlet", "neumann"):
         raise UnsupportedError(f"no boundary mode {row.boundary_mode}")
     arguments |= dict(boundary_mode=row.boundary_mode)

@@ -1,6 +1,7 @@
 """PyTorch on the CPU."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,13 @@ class Crop(torch.nn.Module):
         return x[self.index]
 
 
-def prepare(row: Row, what: str) -> Any:
-    """See `worker.serve`."""
+def prepare(row: Row, what: str, make: Callable[[Row], torch.nn.Module] = make) -> Any:
+    """See `worker.serve`; `make(row)` gives the layer."""
     torch.set_num_threads(os.cpu_count() or 1)
     dtype = getattr(torch, row.dtype)
-    layer = make(row).to(dtype)
+    layer = make(row)
+    if dtype != torch.float32:  # to which `to` would make complex weights real
+        layer = layer.to(dtype)
     shape = (row.batch, row.channels[0], *row.spatial)
     x = torch.tensor(np.random.default_rng(0).standard_normal(shape), dtype=dtype)
     if what == "forward":

@@ -11,9 +11,16 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
+from tables import Column, Table, TABLES
+
 
 PASSES = ("forward", "train")
-NAMES = {"pdequinox": "pdequinox", "equinox": "Equinox", "torch": "PyTorch"}
+WORDS = {"train": "a training step", "forward": "a forward pass"}
+
+
+def table_of(results: dict[str, Any]) -> Table:
+    """That the results are of."""
+    return TABLES[results.get("table", "convolutions")]
 
 
 def ratio(entry: dict[str, Any], other: str, what: str, key: str = "median") -> float | None:
@@ -56,36 +63,51 @@ def groups_of(results: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(entry["row"]["group"] for entry in results["rows"]))
 
 
+def ratios(results: dict[str, Any], group: str, column: Column, key: str = "median") -> list[float]:
+    """Those that are known of a group of rows."""
+    found = (
+        ratio(entry, column.library, column.what, key)
+        for entry in results["rows"]
+        if entry["row"]["group"] == group
+    )
+    return [value for value in found if value]
+
+
 def summary(results: dict[str, Any]) -> str:
-    """Geometric mean, and in brackets the worst, of every group of rows."""
+    """Geometric mean, and in brackets the worst, of every group of rows that is compared."""
+    every = groups_of(results)
+    columns = [column for column in table_of(results).columns if column.summary]
+    columns = [
+        column for column in columns
+        if column.always or any(ratios(results, group, column) for group in every)
+    ]  # fmt: skip
 
-    def cell(group: str, other: str, what: str, key: str = "median") -> str:
-        found = [
-            value
-            for entry in results["rows"]
-            if entry["row"]["group"] == group and (value := ratio(entry, other, what, key))
-        ]
-        if not found:
-            return "-"
-        if key == "median":
-            return f"{geometric_mean(found):.1f} ({min(found):.2f})"
-        # Memory and compile time as ours to theirs: less is better.
-        found = [1 / value for value in found]
-        return f"{geometric_mean(found):.2f} ({max(found):.2f})"
+    def cell(group: str, column: Column) -> str:
+        found = ratios(results, group, column)
+        return f"{geometric_mean(found):.1f} ({min(found):.2f})" if found else "-"
 
-    head = ["", "rows", "train: pdequinox", "Equinox", "PyTorch", "forward: pdequinox", "PyTorch"]
+    def less(group: str, key: str) -> str:
+        """Memory and compile time as ours to theirs: less is better."""
+        found = [1 / value for value in ratios(results, group, Column("train", "pdequinox"), key)]
+        return f"{geometric_mean(found):.2f} ({max(found):.2f})" if found else "-"
+
+    head = ["", "rows"]
+    for what in ("train", "forward"):
+        titles = [column.title for column in columns if column.what == what]
+        head += [f"{what}: {titles[0]}", *titles[1:]] if titles else []
     head += ["memory", "compile time"]
     body = []
-    for group in groups_of(results):
+    for group in every:
+        cells = [cell(group, column) for column in columns]
+        if all(cell == "-" for cell in cells):
+            continue
         rows = sum(entry["row"]["group"] == group for entry in results["rows"])
         body.append([
             f"`{group}`" if group[0].isupper() else group,
             str(rows),
-            *(cell(group, other, "train") for other in NAMES),
-            cell(group, "pdequinox", "forward"),
-            cell(group, "torch", "forward"),
-            cell(group, "pdequinox", "train", "temporary"),
-            cell(group, "pdequinox", "train", "compile"),
+            *cells,
+            less(group, "temporary"),
+            less(group, "compile"),
         ])  # fmt: skip
     return table(head, body)
 
@@ -108,24 +130,57 @@ def rows(results: dict[str, Any]) -> str:
     text = ""
     for group in groups_of(results):
         chosen = [entry for entry in results["rows"] if entry["row"]["group"] == group]
-        limits = any(ratio(entry, "product", "forward") for entry in chosen)
-        head = ["", "train, ms", *NAMES.values(), "forward, ms", *NAMES.values()]
-        head += ["product", "copy"] if limits else []
-        head += ["memory", "compile"]
+        columns = [
+            column for column in table_of(results).columns
+            if column.always or ratios(results, group, column)
+        ]  # fmt: skip
+        passes = {what: [c for c in columns if c.what == what] for what in ("train", "forward")}
+        less = [
+            (title, key) for title, key in [("memory", "temporary"), ("compile", "compile")]
+            if any(column.library == "pdequinox" for column in passes["train"])
+        ]  # fmt: skip
+        head = [""]
+        for what, compared in passes.items():
+            head += [f"{what}, ms", *(column.title for column in compared)]
+        head += [title for title, _ in less]
         body = []
         for entry in chosen:
             cells = [entry["name"]]
-            for what in ("train", "forward"):
+            for what, compared in passes.items():
                 cells.append(time(entry, what))
-                cells += [times(ratio(entry, other, what)) for other in NAMES]
-            if limits:
-                cells += [times(ratio(entry, other, "forward")) for other in ("product", "copy")]
-            for key in ("temporary", "compile"):
+                cells += [times(ratio(entry, column.library, what)) for column in compared]
+            for _, key in less:
                 value = ratio(entry, "pdequinox", "train", key)
                 cells.append(f"{1 / value:.2f}" if value else "-")
             body.append(cells)
         text += f"### {group}\n\n{table(head, body)}\n"
     return text
+
+
+def losses(results: dict[str, Any]) -> str:
+    """A sentence on the numbers that the training steps of this project and pdequinox give."""
+    found: dict[str, list[float]] = {}
+    for entry in results["rows"]:
+        ours, theirs = (entry.get("train", {}).get(n, {}) for n in ("ours", "pdequinox"))
+        if "loss" in ours and "loss" in theirs:
+            difference = abs(ours["loss"] - theirs["loss"]) / abs(theirs["loss"])
+            found.setdefault(entry["row"]["dtype"], []).append(difference)
+    parts = [
+        f"{max(v):.0e} ({len(v)} row{'s' * (len(v) > 1)} in {dtype})" for dtype, v in found.items()
+    ]
+    return (
+        "Both start from the same weights, and the inner products whose gradients their training "
+        f"steps take differ by at most {' and '.join(parts)}, relative to their size.\n"
+    )
+
+
+def commutation(results: dict[str, Any]) -> str:
+    """The table of `resampling.py`."""
+    head = ["", "this project", "neuraloperator", "neuraloperator, same grid"]
+    keys = ("ours", "neuralop", "same_grid")
+    body = [[row["name"], *(f"{row[key]:.1e}" for key in keys)] for row in results["rows"]]
+    found = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    return f"{table(head, body)}\nWith {found}.\n"
 
 
 def machine(results: dict[str, Any]) -> str:
@@ -138,47 +193,70 @@ def plot(results: dict[str, Any], path: Path) -> None:
     """Every row as a dot, by group, against each peer."""
     import matplotlib.pyplot as plt
 
-    names = groups_of(results)
+    columns = [column for column in table_of(results).columns if column.plot]
+    names = [
+        group for group in groups_of(results)
+        if any(ratios(results, group, column) for column in columns)
+    ]  # fmt: skip
+    if not names:
+        return
+    passes = {column.what for column in columns}
     figure, panels = plt.subplots(
-        1, 2, figsize=(9, 0.45 * len(names) + 1.4), sharey=True, layout="constrained"
+        1,
+        len(columns),
+        figsize=(1.5 + 3.75 * len(columns), 0.45 * len(names) + 1.4),
+        sharey=True,
+        layout="constrained",
     )
-    for panel, other in zip(panels, ("pdequinox", "torch"), strict=True):
+    for panel, column in zip(panels, columns, strict=True):
         for i, group in enumerate(names):
-            found = [
-                value
-                for entry in results["rows"]
-                if entry["row"]["group"] == group and (value := ratio(entry, other, "train"))
-            ]
+            found = ratios(results, group, column)
             if not found:
                 continue
             panel.plot(found, [i] * len(found), "o", color="#1f77b4", alpha=0.35, markersize=6)
             panel.plot(geometric_mean(found), i, "|", color="#b2182b", markersize=18, mew=2.5)
         panel.axvline(1, color="0.4", linewidth=1)
         panel.set_xscale("log")
-        ticks = [t for t in (0.25, 0.5, 1, 2, 4, 10, 30, 100, 300, 1000)
+        ticks = [t for t in (0.1, 0.25, 0.5, 1, 2, 4, 10, 30, 100, 300, 1000)
                  if panel.get_xlim()[0] <= t <= panel.get_xlim()[1]]  # fmt: skip
         panel.set_xticks(ticks, [f"{t:g}" for t in ticks])
         panel.minorticks_off()
         panel.grid(axis="x", color="0.9")
         panel.set_axisbelow(True)
-        panel.set_xlabel(f"time of {NAMES[other]} / time of this project")
+        panel.set_xlabel(f"time of {column.title} / time of this project")
+        if len(passes) > 1:
+            panel.set_title(WORDS[column.what].capitalize(), fontsize=10)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.suptitle("A training step: every row of the table, and the geometric mean", fontsize=11)
+    head = "" if len(passes) > 1 else f"{WORDS[columns[0].what].capitalize()}: "
+    text = f"{head}every row of the table, and the geometric mean"
+    figure.suptitle(text[0].upper() + text[1:], fontsize=11)
     figure.savefig(path, dpi=130)
+
+
+PARTS = {
+    "summary": summary,
+    "rows": rows,
+    "machine": machine,
+    "losses": losses,
+    "commutation": commutation,
+}
 
 
 def fill(page: str, folder: Path) -> str:
     """The page with its tables: each stands between a mark such as `<!-- rows of convolutions -->`,
-    which names a file of numbers in the folder, and the mark `<!-- end -->`.
+    which names a file of numbers in the folder, and the mark `<!-- end -->`. Without that file it
+    stays as it is.
     """
 
     def filled(found: re.Match[str]) -> str:
-        make = {"summary": summary, "rows": rows, "machine": machine}[found[2]]
-        results = json.loads((folder / f"{found[3]}.json").read_text(encoding="utf-8"))
-        return found[1] + make(results) + "<!-- end -->"
+        numbers = folder / f"{found[3]}.json"
+        if not numbers.exists():
+            return found[0]
+        results = json.loads(numbers.read_text(encoding="utf-8"))
+        return found[1] + PARTS[found[2]](results) + "<!-- end -->"
 
-    pattern = r"(<!-- (summary|rows|machine) of (\w+) -->\n).*?<!-- end -->"
+    pattern = rf"(<!-- ({'|'.join(PARTS)}) of (\w+) -->\n).*?<!-- end -->"
     return re.sub(pattern, filled, page, flags=re.DOTALL)
 
 
@@ -193,7 +271,8 @@ def dump(results: dict[str, Any]) -> str:
 def deep(value: Any, change: Any) -> Any:
     """`change` of every leaf."""
     if isinstance(value, dict):
-        return {k: deep(v, change) for k, v in value.items()}
+        # The loss is there to be compared.
+        return {k: v if k == "loss" else deep(v, change) for k, v in value.items()}
     if isinstance(value, list):
         return [deep(v, change) for v in value]
     return change(value)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 
 class UnsupportedError(Exception):
@@ -22,10 +22,12 @@ class Row:
     stride: int = 1
     dilation: int = 1
     groups: int = 1
-    boundary_mode: str = "periodic"
+    boundary_mode: str | tuple[Any, ...] = "periodic"
     members: int = 0
     dtype: str = "float32"
     scan: int = 0
+    modes: int | tuple[int, ...] = 0
+    transform: Literal["product", "fft"] | None = None
 
     @property
     def dims(self) -> int:
@@ -40,11 +42,13 @@ class Row:
         parts = [f"{self.dims}-D {size}", f"{c}" if c == o else f"{c}->{o}", f"batch {self.batch}"]
         if self.layer.startswith("PhysicsConv"):
             parts.insert(2, f"k={self.kernel}")
+        if self.modes:
+            parts.insert(2, f"{words(self.modes)} modes")
         for field, text in [
             ("stride", f"stride {self.stride}"),
             ("dilation", f"dilation {self.dilation}"),
             ("groups", "depthwise" if self.groups == c else f"groups {self.groups}"),
-            ("boundary_mode", self.boundary_mode),
+            ("boundary_mode", words(self.boundary_mode)),
             ("members", f"{self.members} members"),
             ("dtype", self.dtype),
             ("scan", f"{self.scan} times in a scan"),
@@ -83,10 +87,19 @@ class Row:
     @staticmethod
     def from_json(data: dict[str, Any]) -> "Row":
         """From what `as_json` gave."""
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
-        }
-        return Row(**values)
+        return Row(**{k: tuples(v) for k, v in data.items()})
+
+
+def tuples(value: Any) -> Any:
+    """Lists of JSON as the tuples that they were, at every depth."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+def words(value: Any, between: str = " x ") -> str:
+    """A setting of every axis, or those of each one; the two ends of an axis as "lower|upper"."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return between.join(words(v, "|") for v in value)
 
 
 MODES = (
@@ -99,6 +112,9 @@ MODES = (
 )
 
 
+WALLS = ("neumann_cell", "dirichlet_cell", "dirichlet_node")
+
+
 # The networks of pdequinox, and how large they are.
 NETWORKS = {
     "ClassicUNet": {"hidden_channels": 16, "num_levels": 2},
@@ -106,6 +122,7 @@ NETWORKS = {
     "DilatedResNet": {"hidden_channels": 32, "num_blocks": 2},
     "ConvNet": {"hidden_channels": 32, "depth": 10},
 }
+FNO = {"hidden_channels": 32, "num_blocks": 4}
 
 
 def convolutions() -> list[Row]:
@@ -226,4 +243,71 @@ def convolutions() -> list[Row]:
     return [*conv, *transposed, *pointwise, *ensembles, *scans, *networks]
 
 
-TABLES = {"convolutions": convolutions}
+def spectral() -> list[Row]:
+    """The table."""
+    one = Row("SpectralConv", "SpectralConv", (1024,), batch=16, modes=16)
+    two = Row("SpectralConv", "SpectralConv", (64, 64), modes=12)
+    three = Row("SpectralConv", "SpectralConv", (32, 32, 32), (16, 16), batch=2, modes=8)
+    conv = [
+        replace(one, spatial=(160,)),
+        replace(one, spatial=(160,), channels=(16, 16), batch=1, modes=8),
+        one,
+        replace(one, channels=(8, 8), modes=4),
+        replace(one, channels=(64, 64), batch=8, modes=32),
+        replace(one, channels=(32, 64)),
+        replace(one, batch=4, modes=500),
+        replace(one, spatial=(8192,), batch=4),
+        replace(one, spatial=(8192,), channels=(8, 8), batch=1, modes=32),
+        two,
+        replace(two, channels=(8, 8), batch=16, modes=4),
+        replace(two, channels=(64, 64), batch=4, modes=16),
+        replace(two, channels=(3, 32)),
+        replace(two, channels=(16, 16), batch=4, modes=(31, 32)),
+        replace(two, spatial=(128, 128), batch=4),
+        replace(two, spatial=(128, 128), channels=(16, 16), batch=1, modes=32),
+        replace(two, spatial=(256, 256), batch=2, modes=16),
+        replace(two, spatial=(256, 256), channels=(8, 8), batch=1, modes=32),
+        three,
+        replace(three, channels=(8, 8), batch=16, modes=4),
+        replace(three, spatial=(64, 64, 64), batch=1),
+        replace(three, spatial=(64, 64, 64), channels=(8, 8), batch=1, modes=16),
+        replace(one, dtype="float64"),
+        replace(two, dtype="bfloat16"),
+    ]
+    ensembles = [
+        replace(row, group="ensembles", members=4, batch=batch)
+        for row, batch in [(one, 4), (two, 2), (three, 1)]
+    ]
+    network = Row("networks", "ClassicFNO", (160,), (1, 1), batch=16, modes=12)
+    networks = [
+        network,
+        replace(network, spatial=(1024,), modes=16),
+        replace(network, spatial=(64, 64), batch=8),
+        replace(network, spatial=(128, 128), batch=2),
+        replace(network, spatial=(32, 32, 32), batch=1, modes=8),
+    ]
+    half = ("dirichlet_cell", "neumann_cell")
+    walls = [
+        *(replace(one, boundary_mode=mode) for mode in WALLS),
+        replace(one, boundary_mode=(half,)),
+        replace(one, spatial=(160,), boundary_mode="dirichlet_cell"),
+        replace(one, spatial=(8192,), batch=4, boundary_mode="neumann_cell"),
+        *(replace(two, boundary_mode=mode) for mode in WALLS),
+        replace(two, boundary_mode=(half, half)),
+        replace(two, boundary_mode=("periodic", half)),
+        replace(two, spatial=(256, 256), batch=2, modes=16, boundary_mode="neumann_cell"),
+        replace(three, boundary_mode="neumann_cell"),
+        replace(three, boundary_mode=("periodic", "periodic", half)),
+    ]
+    walls = [replace(row, group="walls") for row in walls]
+    crossover = [
+        replace(one, group="crossover", spatial=(n,), channels=(8, 8), modes=m, transform="product")
+        for n, modes in [
+            (64, (4, 8, 16, 32)),
+            (256, (8, 16, 32, 64, 128)),
+            (1024, (16, 32, 64, 128, 256, 512)),
+            (4096, (16, 32, 64, 128, 256, 512)),
+        ]
+        for m in modes
+    ]
+    return [*conv, *ensembles, *networks, *walls, *crossover]

@@ -14,25 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import report
-from rows import Row, TABLES
+from rows import Row
+from tables import LIBRARIES, TABLES
 
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
-# The name in the results, the module that answers for it, and what must be installed.
-LIBRARIES = {
-    "ours": ("ours", ["pdequinox_physconv", "pdequinox_pointwise"]),
-    "pdequinox": ("peer_pdequinox", ["pdequinox"]),
-    "equinox": ("peer_equinox", ["equinox"]),
-    "torch": ("peer_torch", ["torch"]),
-    "product": ("limit_product", ["jax"]),
-    "copy": ("limit_copy", ["jax"]),
-}
 
-
-class Library:
-    """A process that answers."""
+class Process:
+    """A library, in a process that answers."""
 
     def __init__(self, module: str) -> None:
         self.process = subprocess.Popen(
@@ -60,7 +51,7 @@ class Library:
 
 
 def measure(
-    libraries: dict[str, Library], row: Row, what: str, rounds: int, seconds: float
+    libraries: dict[str, Process], row: Row, what: str, rounds: int, seconds: float
 ) -> dict[str, Any]:
     """One pass of one row in every library."""
     results: dict[str, Any] = {}
@@ -82,11 +73,11 @@ def measure(
     return results
 
 
-def versions() -> dict[str, str]:
+def versions(libraries: list[str]) -> dict[str, str]:
     """Of the machine and of what ran."""
-    names = ["jax", "jaxlib", "equinox", "pdequinox", "torch"]
+    names = [name for library in libraries for name in LIBRARIES[library].versions]
     found = {"Python": platform.python_version()}
-    for name in names:
+    for name in dict.fromkeys(names):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -106,34 +97,58 @@ def processor() -> str:
     return cores if kind.strip() in ("", "cpu") else f"{kind.strip()} ({cores})"
 
 
+def updated(path: Path, results: dict[str, Any], order: list[Any]) -> dict[str, Any]:
+    """The results in the file, with the rows of these in the place of theirs. The ratios of a row
+    come of one run, so that rows of two runs on one machine, with the same versions, make a table.
+    """
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("machine", "versions"):
+        if stored[key] != results[key]:
+            raise SystemExit(f"{path} has another {key}: {stored[key]}, not {results[key]}")
+    # Fields that rows got since have their defaults.
+    key = lambda entry: Row.from_json(entry["row"])
+    rows = {key(entry): entry for entry in [*stored["rows"], *results["rows"]]}
+    places = {Row.from_json(row): place for place, row in enumerate(order)}
+    known = [row for row in rows if row in places]
+    return stored | {"rows": [rows[row] for row in sorted(known, key=places.__getitem__)]}
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--rounds", type=int, default=9, help="turns of every library")
     parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
-    parser.add_argument("--only", default="", help="rows whose group and name contain this text")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="rows whose group and name have a text"
+    )
+    parser.add_argument("--update", action="store_true", help="keep the other rows of the file")
     parser.add_argument("--passes", nargs="+", choices=report.PASSES, default=report.PASSES)
-    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all there are")
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all it has")
     parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
     parser.add_argument("--name", help="of the files in it; default: that of the table")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error(f"`--rounds` must be at least 2, got {options.rounds}")
 
-    wanted = options.libraries or list(LIBRARIES)
-    missing = [n for n in wanted if any(find_spec(m) is None for m in LIBRARIES[n][1])]
+    table = TABLES[options.table]
+    wanted = options.libraries or table.libraries
+    if strangers := set(wanted) - set(table.libraries):
+        parser.error(f"not in this table: {', '.join(sorted(strangers))}")
+    missing = [n for n in wanted if any(find_spec(m) is None for m in LIBRARIES[n].needs)]
     if missing and options.libraries:
         parser.error(f"not installed: {', '.join(missing)}")
     for name in missing:
         print(f"{name} is not installed: its column stays empty", file=sys.stderr)
-    libraries = {n: Library(LIBRARIES[n][0]) for n in wanted if n not in missing}
-    rows = [row for row in TABLES[options.table]() if options.only in f"{row.group}: {row.name}"]
+    libraries = {n: Process(LIBRARIES[n].module) for n in wanted if n not in missing}
+    title = lambda row: f"{row.group}: {row.name}"
+    rows = [row for row in table.rows() if any(text in title(row) for text in options.only)]
     if not rows:
-        parser.error(f"`--only`: no row contains {options.only!r}")
+        parser.error(f"`--only`: no row contains {' or '.join(map(repr, options.only))}")
     results = {
+        "table": options.table,
         "machine": processor(),
-        "versions": versions(),
+        "versions": versions(list(libraries)),
         "rounds": options.rounds,
         "rows": [],
     }
@@ -145,8 +160,15 @@ def main() -> None:
         print(f"{i + 1}/{len(rows)}", report.line(entry), file=sys.stderr, flush=True)
     for library in libraries.values():
         library.end()
-    report.write(results, options.output, options.name or options.table)
+    name = options.name or options.table
     print(report.summary(results))
+    if options.only != [""]:
+        print(report.rows(results))
+    if options.update:
+        results = updated(
+            options.output / f"{name}.json", results, [r.as_json() for r in table.rows()]
+        )
+    report.write(results, options.output, name)
 
 
 if __name__ == "__main__":

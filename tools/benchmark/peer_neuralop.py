@@ -1,0 +1,58 @@
+"""neuraloperator 2.0.0 on PyTorch, on the CPU."""
+
+from typing import Any
+
+import numpy as np
+import peer_torch
+import torch
+from neuralop.layers.spectral_convolution import SpectralConv
+from rows import Row, UnsupportedError
+
+
+def layer(channels: tuple[int, int], modes: tuple[int, ...]) -> SpectralConv:
+    """That keeps the modes of this project: of `n` modes it keeps `-n/2..n/2-1` on an axis, and
+    `0..n/2` on the last one. The rest of the defaults: a dense complex weight.
+    """
+    kept = [2 * m for m in modes[:-1]] + [2 * (modes[-1] - 1)]
+    return SpectralConv(*channels, kept, bias=False)
+
+
+def make(row: Row) -> torch.nn.Module:
+    """The layer of the row."""
+    if row.layer != "SpectralConv":
+        raise UnsupportedError("has no such network")
+    if row.boundary_mode != "periodic":
+        raise UnsupportedError("periodic axes only")
+    if row.transform is not None:
+        raise UnsupportedError("has fast transforms only")
+    if row.dtype != "float32":
+        raise UnsupportedError("its weights are complex64")
+    if row.members:
+        raise UnsupportedError("has no vmap over layers")
+    modes = row.modes if isinstance(row.modes, tuple) else (row.modes,) * row.dims
+    return layer(row.channels, modes)
+
+
+def copied(weights: np.ndarray) -> SpectralConv:
+    """The layer with complex weights of this project, `(groups, out, in, *modes)`."""
+    groups, out, into, *modes = weights.shape
+    result = layer((into, out), tuple(modes))
+    whole = np.zeros((out, into, *(2 * m for m in modes[:-1]), modes[-1]), "complex64")
+    for g in range(groups):
+        # The negative wavenumbers come first; bit `i` of the group tells those of axis `i`.
+        halves = [slice(0, m) if g >> i & 1 else slice(m, None) for i, m in enumerate(modes[:-1])]
+        whole[(..., *halves, slice(None))] = weights[g]
+    with torch.no_grad():
+        result.weight.tensor.copy_(torch.tensor(whole.swapaxes(0, 1)))
+    return result
+
+
+def apply(layer: SpectralConv, x: np.ndarray, output_shape: Any = None) -> np.ndarray:
+    """To one sample."""
+    with torch.no_grad():
+        return layer(torch.tensor(x)[None], output_shape=output_shape)[0].numpy()
+
+
+def prepare(row: Row, what: str) -> Any:
+    """See `worker.serve`."""
+    return peer_torch.prepare(row, what, make)
