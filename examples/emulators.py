@@ -133,17 +133,7 @@ def draw(
 
     def field(panel, values, title):
         panel.set_title(title)
-        return panel.imshow(
-            values.T,
-            extent=extent,
-            origin="lower",
-            aspect="auto",
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            interpolation="bilinear",
-            interpolation_stage="data",
-        )
+        return common.draw_field(panel, values, extent, limit, aspect="auto")
 
     field(axes[0, 0], truth, "Truth")
     for column, (name, rollout) in enumerate(rollouts.items(), start=1):
@@ -155,10 +145,7 @@ def draw(
     curve = axes[1, 0]
     colours = ["0.45", *colormaps["Dark2"].colors[:2]]
     for (name, error), colour in zip(errors.items(), colours, strict=True):
-        middle = np.median(error, axis=0)
-        lower, upper = np.quantile(error, [0.1, 0.9], axis=0)
-        curve.plot(times, middle, color=colour, label=name, linewidth=1.6)
-        curve.fill_between(times, lower, upper, color=colour, alpha=0.2, linewidth=0)
+        common.draw_band(curve, times, error, colour=colour, label=name, quantiles=(0.1, 0.9))
     curve.set(
         yscale="log",
         xlim=extent[:2],

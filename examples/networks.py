@@ -1,5 +1,7 @@
 """The two networks of the examples, built from the layers of `pdequinox.conv` and nothing else."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pdequinox.conv import (
     BoundaryMode,
+    pad,
     PhysicsConv,
     PhysicsConvTranspose,
     PointwiseLinearConv,
@@ -78,13 +81,18 @@ class UNet(eqx.Module):
 
 class FNO(eqx.Module):
     """A Fourier neural operator (Li et al., https://arxiv.org/abs/2010.08895): each block adds a
-    convolution with a global kernel, given by its lowest Fourier modes, and a pointwise one.
+    convolution with a global kernel, given by its lowest modes, and a pointwise one.
+
+    `boundary_mode` and `weight_scale` are handed to every spectral convolution. With `padding`, as
+    in the code of its authors, the blocks see a larger field: so many zeros after the last point of
+    each axis, which are cut off before the head.
     """
 
     lift: PointwiseLinearConv
     spectral: list[SpectralConv]
     bypass: list[PointwiseLinearConv]
     head: PointwiseLinearConv
+    padding: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -93,8 +101,11 @@ class FNO(eqx.Module):
         out_channels: int,
         *,
         width: int,
-        num_modes: int,
+        num_modes: int | Sequence[int],
         num_blocks: int,
+        boundary_mode: BoundaryMode = "periodic",
+        weight_scale: float | None = None,
+        padding: Sequence[int] | None = None,
         key: PRNGKeyArray,
     ):
         lift_key, head_key, *block_keys = jr.split(key, 2 + num_blocks)
@@ -103,12 +114,25 @@ class FNO(eqx.Module):
         self.spectral, self.bypass = [], []
         for block_key in block_keys:
             spectral_key, bypass_key = jr.split(block_key)
-            self.spectral.append(SpectralConv(D, width, width, num_modes, key=spectral_key))
+            self.spectral.append(
+                SpectralConv(
+                    D,
+                    width,
+                    width,
+                    num_modes,
+                    boundary_mode=boundary_mode,
+                    weight_scale=weight_scale,
+                    key=spectral_key,
+                )
+            )
             self.bypass.append(PointwiseLinearConv(D, width, width, key=bypass_key))
         self.head = PointwiseLinearConv(D, width, out_channels, key=head_key)
+        self.padding = (0,) * D if padding is None else tuple(padding)
 
     def __call__(self, x: Float[Array, "in_channels ..."]) -> Float[Array, "out_channels ..."]:
+        inside = (slice(None), *(slice(size) for size in x.shape[1:]))
         x = self.lift(x)
+        x = pad(x, [(0, width) for width in self.padding], "dirichlet")
         for spectral, bypass in zip(self.spectral, self.bypass, strict=True):
             x = jax.nn.silu(spectral(x) + bypass(x))
-        return self.head(x)
+        return self.head(x[inside])

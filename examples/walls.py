@@ -48,19 +48,10 @@ SHORT = Settings(num_train=64, num_test=16, num_steps=60, num_seeds=1)
 
 
 def heat_matrix(n: int) -> sparse.csc_array:
-    """The finite-volume matrix of `-u_xx - u_yy` on `n * n` cells of the unit square, x first.
-
-    Heat flows at `(u_1 - u_2) / h` between neighbouring cells of width `h`, and at `u / (h / 2)`
-    through the cold wall, which is half a cell from its cell's centre: `(3 u_1 - u_2) / h^2` there,
-    and `(u_n - u_{n-1}) / h^2` at the insulated wall. (S. V. Patankar, Numerical Heat Transfer and
-    Fluid Flow, 1980, chapter 4.)
-    """
-    neighbours = sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(n, n))
-    around = sparse.diags_array([1.0, 1.0], offsets=[1 - n, n - 1], shape=(n, n))
-    along_x = sparse.diags_array(np.r_[3.0, np.full(n - 2, 2.0), 1.0]) - neighbours
-    along_y = 2.0 * sparse.eye_array(n) - neighbours - around
+    """The finite-volume matrix of `-u_xx - u_yy` on `n * n` cells of the unit square, x first."""
+    along_x, along_y = (sparse.csr_array(m) for m in common.heat_matrices(n, n, 1 / n))
     eye = sparse.eye_array(n)
-    return sparse.csc_array(n**2 * (sparse.kron(along_x, eye) + sparse.kron(eye, along_y)))
+    return sparse.csc_array(sparse.kron(along_x, eye) + sparse.kron(eye, along_y))
 
 
 def random_sources(settings: Settings, num_samples: int, seed: int) -> Float[np.ndarray, "S n n"]:
@@ -99,37 +90,16 @@ def predict(network: UNet, sources: Float[Array, "S 1 n n"]) -> Float[Array, "S 
     return jax.vmap(network)(sources)
 
 
-def error_map(
-    prediction: Float[np.ndarray, "S 1 n n"], truth: Float[np.ndarray, "S 1 n n"]
-) -> Float[np.ndarray, "n n"]:
-    """The squared error of each cell, over the squared truth of the average cell: means over the
-    samples. Its mean over any cells is the square of the relative error there.
-    """
-    return np.mean((prediction - truth)[:, 0] ** 2, axis=0) / np.mean(truth**2)
-
-
-def summarise(errors: Float[np.ndarray, "runs n n"], near: int) -> dict[str, list[float]]:
-    """The relative errors on parts of the domain, one per run."""
-    parts = {
+def error_parts(
+    errors: Float[np.ndarray, "runs n n"], near: int
+) -> dict[str, Float[np.ndarray, "runs _ _"]]:
+    """The error maps on parts of the domain."""
+    return {
         "whole domain": errors,
         "cold wall": errors[:, :near],
         "insulated wall": errors[:, -near:],
         "periodic ends": np.concatenate([errors[:, :, :near], errors[:, :, -near:]], axis=2),
     }
-    return {
-        name: [float(f"{value:.4g}") for value in np.sqrt(part.mean(axis=(1, 2)))]
-        for name, part in parts.items()
-    }
-
-
-def typical_sample(
-    predictions: list[Float[np.ndarray, "samples 1 n n"]],
-    truth: Float[np.ndarray, "samples 1 n n"],
-) -> int:
-    """The sample on which the errors of all networks are nearest to what they are on average."""
-    squares = np.mean((np.stack(predictions) - truth) ** 2, axis=(2, 3, 4))
-    ratios = squares / squares.mean(axis=1, keepdims=True)
-    return int(np.argmin(np.abs(np.log(ratios)).max(axis=0)))
 
 
 def draw(
@@ -149,16 +119,7 @@ def draw(
     limit = max(np.abs(values).max() for values in shown.values())
     panels = upper.subplots(1, 4)
     for panel, (title, values) in zip(panels, shown.items(), strict=True):
-        image = panel.imshow(
-            values.T,
-            extent=(0, 1, 0, 1),
-            origin="lower",
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            interpolation="bilinear",
-            interpolation_stage="data",
-        )
+        image = common.draw_field(panel, values, (0, 1, 0, 1), limit)
         panel.set(title=title, xlabel="x", xticks=[0, 1], yticks=[0, 1])
         panel.tick_params(labelleft=panel is panels[0])
     panels[0].set_ylabel("y")
@@ -171,9 +132,7 @@ def draw(
         ):
             profiles = np.sqrt(squares.mean(axis=2 - axis))
             centres = (np.arange(profiles.shape[1]) + 0.5) / profiles.shape[1]
-            low, middle, high = np.quantile(profiles, [0, 0.5, 1], axis=0)
-            panel.plot(centres, middle, color=colour, label=name, linewidth=1.6)
-            panel.fill_between(centres, low, high, color=colour, alpha=0.25, linewidth=0)
+            common.draw_band(panel, centres, profiles, colour=colour, label=name)
     panels[0].set(
         xlabel="x, from the cold wall to the insulated wall",
         ylabel="relative error",
@@ -221,18 +180,18 @@ def main() -> None:
             predictions[name].append(np.asarray(predict(network, test)))
 
     errors = {
-        name: np.stack([error_map(prediction, truth) for prediction in runs])
+        name: np.stack([common.error_map(prediction, truth) for prediction in runs])
         for name, runs in predictions.items()
     }
-    numbers = {name: summarise(runs, settings.num_near) for name, runs in errors.items()}
+    numbers = {
+        name: common.relative_errors(error_parts(runs, settings.num_near))
+        for name, runs in errors.items()
+    }
     columns = list(next(iter(numbers.values())))
-
-    def cell(runs: list[float]) -> str:
-        if len(runs) == 1:
-            return f"{runs[0]:.3f}"
-        return f"{np.median(runs):.3f} ({min(runs):.3f}-{max(runs):.3f})"
-
-    rows = [[name, *(cell(row[column]) for column in columns)] for name, row in numbers.items()]
+    rows = [
+        [name, *(common.median_and_range(row[column]) for column in columns)]
+        for name, row in numbers.items()
+    ]
     definition = (
         "Root-mean-square error there over that of the truth on the whole domain, on "
         f"{settings.num_test} held-out samples: median (range) over {settings.num_seeds} initial "
@@ -241,7 +200,7 @@ def main() -> None:
     )
     text = common.report(["", *columns], rows, definition)
     if options.output is not None:
-        chosen = typical_sample([runs[0] for runs in predictions.values()], truth)
+        chosen = common.typical_sample([runs[0] for runs in predictions.values()], truth)
         samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
         results = {"seed": options.seed, "settings": asdict(settings), "results": numbers}
         figure = draw(truth[chosen, 0], samples, errors)

@@ -1,5 +1,7 @@
 """The transform of real lines, a primitive, against plain NumPy under JAX's transformations."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,8 +97,7 @@ def test_a_transform_and_its_derivative_are_one_fast_transform_each():
     x = random((4, 64), "float32")
     step = jax.grad(lambda x: jnp.sum(fourier(x, 5) ** 2))
     program = jax.jit(step).lower(x).as_text()
-    assert program.count("stablehlo.fft") == 2
-    assert "type = RFFT" in program and "type = IRFFT" in program
+    assert re.findall(r"stablehlo\.fft .*?(I?R?FFT),", program) == ["RFFT", "IRFFT"]
 
 
 def test_without_numbers():

@@ -123,8 +123,7 @@ class Basis:
             return self._exponentials(size, 1).swapaxes(0, 2) * scale
         if self.periodic:
             return self._exponentials(size, -1) * scale
-        single = self._single(size) or self._single(from_size)
-        return (np.ones((size, 1)) if single else self._waves(size)) * scale
+        return (np.ones((1, 1)) if self._single(size) else self._waves(size)) * scale
 
     def scale(self, size: int) -> Float[np.ndarray, " modes"]:
         """What the coefficients are to be multiplied with on their way back.

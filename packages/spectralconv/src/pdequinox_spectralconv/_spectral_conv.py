@@ -99,8 +99,12 @@ class SpectralConv(eqx.Module):
             [`pdequinox_padding.pad`][] for the names. `"outflow"` has no basis. (Keyword only.)
         - `weight_scale`: The standard deviation of the initial weights' real and imaginary parts.
             `None` is `1 / (in_channels * out_channels)`, after pdequinox, which makes the output
-            small with many channels. `(2 * in_channels)**-0.5` (`in_channels**-0.5` if no axis is
-            periodic) keeps the variance of a field that consists of kept modes. (Keyword only.)
+            small, the more so with many channels. `(2 * in_channels)**-0.5` (`in_channels**-0.5`
+            if no axis is periodic) keeps the variance of a field of kept modes, but for what is
+            constant along the last periodic axis, which keeps half: take it to carry a signal
+            through layers that have nothing beside them. In the experiment of
+            docs/weight_scale.md, a tenth of it trained as well as the default or better, and
+            better than the whole. (Keyword only.)
         - `transform`: `"product"` or `"fft"`: how every axis is transformed. `None` chooses for
         each
             axis from its size, modes and device. (Keyword only.)

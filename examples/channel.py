@@ -1,0 +1,335 @@
+"""Trains the same Fourier neural operator on waves in a channel between two different walls, with
+periodic modes, with these on a zero-padded domain, and with the modes that satisfy the boundary
+conditions, and compares the errors near the walls. Run it by `hatch run examples:channel`.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import common
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Complex, Float
+from matplotlib import colormaps, pyplot as plt
+from matplotlib.figure import Figure
+from networks import FNO
+from scipy import linalg
+
+
+@dataclass(frozen=True)
+class Settings:
+    num_across: int = 32  # points from wall to wall
+    num_along: int = 48
+    spacing: float = 0.5  # of the points, along and across
+    dispersion: float = 2.0  # b and c of the equation; 1 + b c < 0 makes it chaotic
+    shift: float = -1.2
+    dt: float = 0.5  # between snapshots
+    num_substeps: int = 5  # of the solver, between snapshots
+    num_warmup: int = 40  # snapshots left out, until the initial condition is forgotten
+    num_train: int = 40  # trajectories
+    num_test: int = 12
+    num_snapshots: int = 40  # per trajectory, after its first
+    num_rollout: int = 10  # predictions of the network from its own, without the solver
+    num_steps: int = 1000
+    batch_size: int = 16
+    learning_rate: float = 5e-3
+    width: int = 16
+    num_blocks: int = 4
+    modes_across: int = 16
+    modes_along: int = 12
+    padding: int = 8  # zeros beyond the upper wall, for the network with a padded domain
+    num_seeds: int = 3
+    num_near: int = 2  # cells closest to a wall that count as "at" it
+
+
+SHORT = Settings(
+    num_warmup=10,
+    num_train=8,
+    num_test=4,
+    num_snapshots=20,
+    num_steps=60,
+    num_blocks=2,
+    num_seeds=1,
+)
+
+PERIODIC, PADDED, OWN = "periodic", "zero-padded", "own modes"
+
+
+def variants(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The three ways to have a spectral convolution between walls, as arguments of the network.
+
+    Axis 0 is across the channel: 0 at the lower wall, no flux through the upper one, points at the
+    centres of the cells. A periodic axis that is not the last has the wavenumbers `-m..m-1`, so as
+    many numbers belong to `m` of them as to `2 m` modes between walls, and the finest of either has
+    2 points per wavelength of `N / m` points. On the padded domain `m` grows with the number of
+    points, for the same finest wavelength, and with it the parameters.
+    """
+    across, along = settings.modes_across, settings.modes_along
+    padded = across * (settings.num_across + settings.padding) // settings.num_across
+    return {
+        PERIODIC: {"num_modes": (across // 2, along)},
+        PADDED: {"num_modes": (padded // 2, along), "padding": (settings.padding, 0)},
+        OWN: {
+            "num_modes": (across, along),
+            "boundary_mode": (("dirichlet_cell", "neumann_cell"), "periodic"),
+        },
+    }
+
+
+class Emulator(eqx.Module):
+    """One step in time, `u + scale * network(u, y)`: with `scale` the size of a typical increment,
+    the network's outputs have a size near 1. The coordinate across the channel is an input, so that
+    every network can know where the walls are.
+    """
+
+    network: FNO
+    scale: float = eqx.field(static=True)
+
+    def __call__(self, u: Float[Array, "2 across along"]) -> Float[Array, "2 across along"]:
+        _, across, along = u.shape
+        y = (2 * jnp.arange(across, dtype=u.dtype) + 1) / across - 1
+        y = jnp.broadcast_to(y[:, None], (1, across, along))
+        return u + self.scale * self.network(jnp.concatenate([u, y]))
+
+
+def random_waves(settings: Settings, num_samples: int, seed: int) -> Complex[np.ndarray, "S y x"]:
+    """Sums of waves of random amplitude and phase that satisfy the boundary conditions."""
+    generator = np.random.default_rng(seed)
+    y = (np.arange(settings.num_across)[:, None] + 0.5) / settings.num_across
+    x = (np.arange(settings.num_along) + 0.5) / settings.num_along
+    u = np.zeros((num_samples, settings.num_across, settings.num_along), complex)
+    for _ in range(12):
+        shape = (num_samples, 1, 1)
+        along, across = generator.integers(0, 6, (2, *shape))
+        phase, turn = generator.uniform(0, 2 * np.pi, (2, *shape))
+        wave = np.sin(np.pi * (across + 0.5) * y) * np.cos(2 * np.pi * along * x + phase)
+        u += 0.4 * np.exp(1j * turn) * wave
+    return u
+
+
+def simulate(settings: Settings, num_samples: int, seed: int) -> Float[np.ndarray, "S T+1 2 y x"]:
+    """Trajectories of the complex Ginzburg-Landau equation
+    `u_t = u + (1 + i b) (u_xx + u_yy) - (1 + i c) |u|^2 u`, the normal form of oscillating
+    reactions with diffusion, as real and imaginary part, from random initial conditions.
+
+    Strang splitting: half a step of the reaction, which has a solution in closed form, a step of
+    the diffusion, by the exponential of the finite-volume matrices, and half a step of the reaction
+    again.
+    """
+    b, c = settings.dispersion, settings.shift
+    tau = settings.dt / settings.num_substeps
+    matrices = common.heat_matrices(settings.num_across, settings.num_along, settings.spacing)
+    across, along = (linalg.expm(-(1 + 1j * b) * tau * matrix) for matrix in matrices)
+
+    def react(u, time):
+        growth = np.log1p((u.real**2 + u.imag**2) * np.expm1(2 * time))
+        return u * np.exp(time - 0.5 * (1 + 1j * c) * growth)
+
+    u = random_waves(settings, num_samples, seed)
+    snapshots = [u]
+    for _ in range(settings.num_warmup + settings.num_snapshots):
+        u = react(u, tau / 2)
+        for substep in range(1, settings.num_substeps + 1):
+            # Two half steps of the reaction, one after the other, are a whole one.
+            u = react(across @ u @ along, tau / 2 if substep == settings.num_substeps else tau)
+        snapshots.append(u)
+    kept = np.stack(snapshots[settings.num_warmup :], axis=1)
+    return np.stack([kept.real, kept.imag], axis=2).astype(np.float32)
+
+
+def loss(
+    emulator: Emulator, before: Float[Array, "B 2 y x"], after: Float[Array, "B 2 y x"]
+) -> Float[Array, ""]:
+    """The mean squared one-step error, in units of the squared typical increment."""
+    return jnp.mean(((jax.vmap(emulator)(before) - after) / emulator.scale) ** 2)
+
+
+@eqx.filter_jit
+def roll_out(
+    emulator: Emulator, initial: Float[Array, "S 2 y x"], num_steps: int
+) -> Float[Array, "S T 2 y x"]:
+    """The emulator applied to its own output, over and over."""
+
+    def step(u, _):
+        u = jax.vmap(emulator)(u)
+        return u, u
+
+    return jnp.swapaxes(jax.lax.scan(step, initial, length=num_steps)[1], 0, 1)
+
+
+def error_parts(
+    errors: Float[np.ndarray, "runs y x"], near: int
+) -> dict[str, Float[np.ndarray, "runs _ x"]]:
+    """The error maps on parts of the domain."""
+    return {
+        "whole channel": errors,
+        "wall at 0": errors[:, :near],
+        "wall without flux": errors[:, -near:],
+        "between": errors[:, near:-near],
+    }
+
+
+def draw(
+    settings: Settings,
+    truth: Float[np.ndarray, "y x"],
+    predictions: dict[str, Float[np.ndarray, "y x"]],
+    errors: dict[str, Float[np.ndarray, "runs y x"]],
+    rollouts: dict[str, Float[np.ndarray, "runs T"]],
+) -> Figure:
+    """A typical held-out snapshot with the error of each network after one step, the relative
+    errors across the channel after one step, and on the whole of it after several: the median of
+    the runs as a line, their range as a band.
+    """
+    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 8.5, "axes.linewidth": 0.6})
+    figure = plt.figure(figsize=(8, 5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.1, 1.2])
+    height, length = (settings.spacing * n for n in truth.shape)
+    extent = (0, length, 0, height)
+
+    panels = upper.subplots(1, 4)
+    limit = np.abs(truth).max()
+    image = common.draw_field(panels[0], truth.T, extent, limit)
+    panels[0].set(title="truth, real part", ylabel="y, across")
+    upper.colorbar(image, ax=panels[0], location="bottom", aspect=14)
+    differences = {name: prediction - truth for name, prediction in predictions.items()}
+    limit = max(np.abs(values).max() for values in differences.values())
+    for panel, (name, values) in zip(panels[1:], differences.items(), strict=True):
+        image = common.draw_field(panel, values.T, extent, limit)
+        panel.set(title=f"error, {name}")
+        panel.tick_params(labelleft=False)
+    for panel in panels:
+        panel.set(xlabel="x, along", xticks=[0, 10, 20], yticks=[0, 5, 10, 15])
+    upper.colorbar(image, ax=panels[1:], location="bottom", aspect=44)
+
+    profile, growth = lower.subplots(1, 2)
+    colours = (colormaps["Dark2"].colors[i] for i in (2, 1, 0))
+    for name, colour in zip(errors, colours, strict=True):
+        centres = settings.spacing * (np.arange(settings.num_across) + 0.5)
+        across = np.sqrt(errors[name].mean(axis=2))
+        common.draw_band(profile, centres, across, colour=colour, label=name)
+        times = settings.dt * np.arange(1, settings.num_rollout + 1)
+        common.draw_band(growth, times, rollouts[name], colour=colour, label=name)
+    profile.set(
+        xlabel="y, from the wall at 0 to the wall without flux",
+        ylabel="relative error of one step",
+        xlim=(0, height),
+        ylim=(0, None),
+    )
+    growth.set(
+        xlabel="time t, one step after the other",
+        ylabel="relative error",
+        xlim=(0, times[-1]),
+        ylim=(0, None),
+    )
+    handles, labels = profile.get_legend_handles_labels()
+    lower.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def main() -> None:
+    options = common.parse_options(__doc__)
+    settings = SHORT if options.short else Settings()
+    trajectories = simulate(settings, settings.num_train + settings.num_test, options.seed)
+    train, test = np.split(trajectories, [settings.num_train])
+    before, after = (part.reshape(-1, *train.shape[2:]) for part in (train[:, :-1], train[:, 1:]))
+    test_before, test_after = (
+        part.reshape(-1, *test.shape[2:]) for part in (test[:, :-1], test[:, 1:])
+    )
+    scale = float(np.std(after - before))
+    training = {
+        "num_steps": settings.num_steps,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+    }
+
+    predictions, rollouts, networks = {}, {}, {}
+    for run in range(settings.num_seeds):
+        seed = options.seed + run
+        for name, arguments in variants(settings).items():
+            network = FNO(
+                2,
+                3,
+                2,
+                width=settings.width,
+                num_blocks=settings.num_blocks,
+                **arguments,
+                key=jr.key(seed),
+            )
+            # Equal seeds give equal batches.
+            emulator, _ = common.train(
+                Emulator(network, scale),
+                loss,
+                (before, after),
+                **training,
+                seed=seed,
+                label=f"{name:<11} {run + 1}/{settings.num_seeds}",
+            )
+            networks[name] = emulator
+            one_step = roll_out(emulator, test_before, 1)[:, 0]
+            predictions.setdefault(name, []).append(np.asarray(one_step))
+            rollout = np.asarray(roll_out(emulator, test[:, 0], settings.num_rollout))
+            truth = test[:, 1 : settings.num_rollout + 1]
+            rollouts.setdefault(name, []).append(common.relative_error(rollout, truth, 3).mean(0))
+
+    errors = {
+        name: np.stack([common.error_map(prediction, test_after) for prediction in runs])
+        for name, runs in predictions.items()
+    }
+    rollouts = {name: np.stack(runs) for name, runs in rollouts.items()}
+    milliseconds = common.step_times(networks, loss, (before, after), **training)
+    after_steps = f"after {settings.num_rollout} steps"
+    numbers, rows = {}, []
+    for name, runs in errors.items():
+        row = common.relative_errors(error_parts(runs, settings.num_near))
+        row[after_steps] = [float(f"{value:.4g}") for value in rollouts[name][:, -1]]
+        cells = [common.median_and_range(values) for values in row.values()]
+        parameters = common.num_parameters(networks[name])
+        rows.append([name, f"{parameters:,}", f"{milliseconds[name]:.0f} ms", *cells])
+        header = ["", "parameters", "training step", *row]
+        numbers[name] = {
+            "parameters": parameters,
+            "milliseconds per training step": float(f"{milliseconds[name]:.3g}"),
+            **row,
+        }
+    still = float(np.sqrt(np.mean((test_after - test_before) ** 2) / np.mean(test_after**2)))
+    across, padded_across = (variants(settings)[n]["num_modes"][0] for n in (PERIODIC, PADDED))
+    definition = (
+        "Root-mean-square error there of one step in time, over that of the truth in the whole "
+        f"channel, on {settings.num_test} held-out trajectories; {after_steps}, relative error "
+        "‖prediction − truth‖ / ‖truth‖ in the channel, mean over the trajectories. Median (range) "
+        f"over {settings.num_seeds} initial weights. A step is {settings.dt:g} in time; a "
+        f"prediction of no change has error {still:.2f}. A wall is the {settings.num_near} rows of "
+        "cells next to it.\n\n"
+        f"The modes across the channel: periodic, the wavenumbers -m..m-1 with m = {across}; "
+        f"zero-padded, {settings.padding} rows of zeros beyond the wall without flux and as many "
+        f"more wavenumbers as keep the finest wavelength, m = {padded_across}; own modes, "
+        f"{settings.modes_across} sines that are 0 at the one wall and flat at the other. Along "
+        f"it all have the wavenumbers 0..{settings.modes_along - 1}, and all are given the "
+        "coordinate y as an input. Training steps were timed in turns."
+    )
+    text = common.report(header, rows, definition)
+    if options.output is not None:
+        chosen = common.typical_sample([runs[0] for runs in predictions.values()], test_after)
+        samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
+        results = {
+            "seed": options.seed,
+            "settings": asdict(settings),
+            "error of no change": float(f"{still:.4g}"),
+            "results": numbers,
+        }
+        figure = draw(settings, test_after[chosen, 0], samples, errors, rollouts)
+        common.save(options.output, "channel", text, results, figure)
+
+    error = np.median(numbers[OWN]["whole channel"])
+    if not error < still:
+        raise SystemExit(
+            "With its own modes, the network does not beat a prediction of no change: its error "
+            f"is {error} against {still}."
+        )
+
+
+if __name__ == "__main__":
+    main()
