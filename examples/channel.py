@@ -63,8 +63,8 @@ def variants(settings: Settings) -> dict[str, dict[str, Any]]:
 
     Axis 0 is across the channel: 0 at the lower wall, no flux through the upper one, points at the
     centres of the cells. A periodic axis that is not the last has the wavenumbers `-m..m-1`, so as
-    many numbers belong to `m` of them as to `2 m` modes between walls, and the finest of either has
-    2 points per wavelength of `N / m` points. On the padded domain `m` grows with the number of
+    many numbers belong to `m` of them as to `2 m` modes between walls, and the finest wavelength of
+    either is about `N / m` points. On the padded domain `m` grows with the number of
     points, for the same finest wavelength, and with it the parameters.
     """
     across, along = settings.modes_across, settings.modes_along

@@ -96,10 +96,10 @@ def tuples(value: Any) -> Any:
 
 
 def words(value: Any, between: str = " x ") -> str:
-    """A setting of every axis, or those of each one; the two ends of an axis as "lower|upper"."""
+    """A setting of every axis, or those of each one; the two ends of an axis as "lower/upper"."""
     if not isinstance(value, tuple):
         return str(value)
-    return between.join(words(v, "|") for v in value)
+    return between.join(words(v, "/") for v in value)
 
 
 MODES = (
@@ -292,6 +292,8 @@ def spectral() -> list[Row]:
         replace(one, boundary_mode=(half,)),
         replace(one, spatial=(160,), boundary_mode="dirichlet_cell"),
         replace(one, spatial=(8192,), batch=4, boundary_mode="neumann_cell"),
+        replace(one, batch=4, modes=500, boundary_mode="neumann_cell"),
+        replace(one, batch=4, modes=500, boundary_mode=(half,)),
         *(replace(two, boundary_mode=mode) for mode in WALLS),
         replace(two, boundary_mode=(half, half)),
         replace(two, boundary_mode=("periodic", half)),

@@ -184,3 +184,18 @@ def test_gradients_of_a_batch_are_sums_over_its_samples(spatial):
         magnitude = np.einsum(sums, np.abs(a), np.abs(b))
         terms = 6 if "oi,bon" in sums else 5 * spatial[0] * spatial[1]
         oracles.assert_within_rounding(actual, np.einsum(sums, a, b), magnitude, terms)
+
+
+def test_any_number_of_samples_and_points():
+    export = pytest.importorskip(
+        "jax.export"
+    )  # JAX 0.4.38 imports absl there without asking for it.
+    layer = PointwiseLinearConv(1, 4, 6, key=jr.key(0))
+    samples, points = export.symbolic_shape("samples, points")
+    spec = jax.ShapeDtypeStruct((samples, 4, points), jnp.float32)
+    exported = export.export(jax.jit(jax.vmap(layer)))(spec)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 4, 50)), jnp.float32)
+    weight, bias = np.asarray(layer.weight, float)[..., 0], np.asarray(layer.bias, float)
+    expected = np.einsum("oi,bij->boj", weight, np.asarray(x, float)) + bias
+    magnitude = np.einsum("oi,bij->boj", np.abs(weight), np.abs(np.asarray(x, float))) + abs(bias)
+    oracles.assert_within_rounding(exported.call(x), expected, magnitude, 5)

@@ -138,7 +138,7 @@ def test_boundary_modes_have_one_spelling():
     assert mixed.boundary_mode == (("periodic", "periodic"), ("neumann", "dirichlet"))
 
 
-@pytest.mark.parametrize("transform", ["dft", "", 1, True, ["fft"], {"fft": 1}])
+@pytest.mark.parametrize("transform", ["dft", "", 1, True, ["fft"], {"fft": 1}, np.ones(2)])
 def test_transforms(transform):
     text = f"`transform` must be None or one of ['product', 'fft'], got {transform!r}."
     with pytest.raises(ValueError, match=re.escape(text)):
@@ -164,7 +164,21 @@ def test_inputs(x, error, text):
 def test_dtype_and_scale():
     with pytest.raises(TypeError, match=r"`dtype` must be None or one of .* got 'complex64'"):
         make(dtype="complex64")
-    for value in (float("nan"), float("inf"), "1", True, None.__class__):
-        with pytest.raises(ValueError, match=f"`weight_scale` must be .*got {value!r}"):
+    refused = [
+        float("nan"),
+        float("inf"),
+        -0.1,
+        10**400,
+        "1",
+        b"1",
+        True,
+        np.bool_(True),
+        None.__class__,
+    ]
+    for value in refused:
+        with pytest.raises(
+            ValueError, match=r"`weight_scale` must be .* number >= 0, got"
+        ) as caught:
             make(weight_scale=value)
+        assert str(caught.value).endswith(f"got {value!r}.")
     make(weight_scale=np.array(0.1))

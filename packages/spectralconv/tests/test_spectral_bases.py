@@ -13,7 +13,7 @@ import scipy.fft
 
 from pdequinox_spectralconv import _fourier, _transform, SpectralConv
 from pdequinox_spectralconv._basis import _cos, _sin, bases, Basis
-from pdequinox_spectralconv._transform import analyse, choose, synthesise
+from pdequinox_spectralconv._transform import analyse, synthesise
 
 
 PERIODIC = ("periodic", "periodic")
@@ -257,6 +257,10 @@ def test_impossible_imaginary_parts_never_reach_the_inverse_transform(monkeypatc
 # The choice
 
 
+def choose(basis, size, dtype="float32"):
+    return _transform.choose(basis, size, np.dtype(dtype))
+
+
 def numbers_of_a_pair(basis):
     """How many numbers of the matrix belong to a point and a mode."""
     return 8 if basis.full else 2 if basis.periodic else 1
@@ -270,12 +274,14 @@ def test_large_matrices_are_not_chosen():
                 for modes in {1, 9, 32, size // 2}:
                     basis = Basis(ends, modes, full)
                     if 1 <= modes <= basis.limit(size)[0] and choose(basis, size) == "product":
-                        assert size * modes * numbers_of_a_pair(basis) <= bound
+                        assert 4 * size * modes * numbers_of_a_pair(basis) <= bound
     for basis in (Basis(PERIODIC, 3), Basis(PERIODIC, 3, True), Basis(("neumann",) * 2, 3)):
         numbers = 8 * 3 * numbers_of_a_pair(basis)
         assert basis.analysis(8).size == basis.synthesis(8, 9).size == numbers
     assert choose(Basis(PERIODIC, 8), 2**16) == "product"
     assert choose(Basis(PERIODIC, 9), 2**16) == "fft"
+    assert choose(Basis(PERIODIC, 8), 2**16, "float64") == "fft"
+    assert choose(Basis(PERIODIC, 4), 2**16, "float64") == "product"
 
 
 def test_the_faster_one_is_chosen(monkeypatch):

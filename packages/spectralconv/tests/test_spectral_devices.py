@@ -23,34 +23,37 @@ def check(actual, expected):
         # Sums of at most 4 * 4 * 48 terms of order 1, of fewer than 100 roundings each.
         assert np.max(np.abs(a - b)) <= 3000 * np.finfo(np.float32).eps * np.max(np.abs(b))
 
-layer = SpectralConv(
+between_walls = SpectralConv(
     2, 3, 4, (2, 3), boundary_mode=[("neumann", "dirichlet"), "periodic"],
     transform="fft", key=jax.random.key(0),
 )
-weights, static = eqx.partition(layer, eqx.is_inexact_array)
+periodic = SpectralConv(2, 3, 4, (2, 3), transform="product", key=jax.random.key(0))
 
-def loss(weights, x):
-    return jnp.sum(jax.vmap(eqx.combine(weights, static))(x) ** 2)
+for layer in (between_walls, periodic):
+    weights, static = eqx.partition(layer, eqx.is_inexact_array)
 
-expected = jax.grad(loss, (0, 1))(weights, x)
+    def loss(weights, x):
+        return jnp.sum(jax.vmap(eqx.combine(weights, static))(x) ** 2)
 
-# A batch over devices.
-own = jax.device_put(x, NamedSharding(mesh, P("devices")))
-check(jax.jit(jax.grad(loss, (0, 1)))(weights, own), expected)
+    expected = jax.grad(loss, (0, 1))(weights, x)
 
-# The gradient of replicated weights is summed over devices.
-if hasattr(jax, "shard_map"):
-    step = jax.shard_map(
-        jax.grad(loss, (0, 1)), mesh=mesh, in_specs=(P(), P("devices")),
-        out_specs=(P(), P("devices")),
-    )
-    check(jax.jit(step)(weights, x), expected)
+    # A batch over devices.
+    own = jax.device_put(x, NamedSharding(mesh, P("devices")))
+    check(jax.jit(jax.grad(loss, (0, 1)))(weights, own), expected)
 
-# Any number of samples.
-(samples,) = export.symbolic_shape("samples")
-spec = jax.ShapeDtypeStruct((samples, 3, 8, 6), jnp.float32)
-exported = export.export(jax.jit(jax.vmap(layer)))(spec)
-check(exported.call(x), jax.vmap(layer)(x))
+    # The gradient of replicated weights is summed over devices.
+    if hasattr(jax, "shard_map"):
+        step = jax.shard_map(
+            jax.grad(loss, (0, 1)), mesh=mesh, in_specs=(P(), P("devices")),
+            out_specs=(P(), P("devices")),
+        )
+        check(jax.jit(step)(weights, x), expected)
+
+    # Any number of samples.
+    (samples,) = export.symbolic_shape("samples")
+    spec = jax.ShapeDtypeStruct((samples, 3, 8, 6), jnp.float32)
+    exported = export.export(jax.jit(jax.vmap(layer)))(spec)
+    check(exported.call(x), jax.vmap(layer)(x))
 """
 
 

@@ -125,7 +125,8 @@ def _of_this_sample(weight: Array, points: Array) -> Array:
     beside the field, it stays shared.
     """
     (out_channels, in_channels), num_points = weight.shape, points.shape[1]
-    if jax.default_backend() != "cpu":
+    # `jax.export` may leave the number of points open.
+    if jax.default_backend() != "cpu" or not isinstance(num_points, int):
         return weight
     if 2 * out_channels * in_channels > (out_channels + in_channels) * num_points:
         return weight

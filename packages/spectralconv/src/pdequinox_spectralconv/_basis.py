@@ -10,7 +10,7 @@ face.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -90,7 +90,6 @@ class Basis:
             return k
         return 2 * k + 1 if self.quarter_waves else k + self.odd
 
-    @lru_cache(maxsize=8)  # noqa: B019  (a network has several layers of few bases)
     def analysis(self, size: int) -> Float[np.ndarray, "..."]:
         """The matrix from the points of an axis to the coefficients.
 
@@ -109,7 +108,6 @@ class Basis:
             weights[point] *= 0.5 if end == "neumann" else 1.0
         return weights[:, None] * self._waves(size)
 
-    @lru_cache(maxsize=8)  # noqa: B019
     def synthesis(self, size: int, from_size: int) -> Float[np.ndarray, "..."]:
         """The matrix from the coefficients, of a field on `from_size` points, to `size` points: of
         the same shape, although it is summed over the last axes.

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from ._basis import Basis
-from ._transform import analyse, synthesise, Transform
+from ._transform import analyse, full_precision, synthesise, Transform
 
 
 def spectral_convolve(
@@ -45,15 +44,13 @@ def multiply(
     """The product of each mode's matrix and coefficients: with two parts
     `(Wr + i Wi) Z = Wr Z + Wi (i Z)`, so that no array of all weights is made.
     """
-    # Some accelerators round float32 factors to fewer digits, unless told otherwise.
-    precision = None if jax.config.jax_default_matmul_precision else lax.Precision.HIGHEST
     modes = range(3, z.ndim)
 
     def product(w: Array, z: Array) -> Array:
         # The weights first: then XLA brings their modes to the front once, for this product and for
         # its derivative by the coefficients. With the modes in front, groups before the others.
         batch = ((0, *modes), (1, *modes))
-        out = lax.dot_general(w, z, (((2,), (2,)), batch), precision=precision)
+        out = lax.dot_general(w, z, (((2,), (2,)), batch), precision=full_precision())
         return jnp.moveaxis(out, (-1, -2), (0, 2))
 
     if len(weights) == 1:

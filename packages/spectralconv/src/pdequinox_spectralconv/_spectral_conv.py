@@ -5,6 +5,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
 import jax.random as jr
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -100,14 +101,14 @@ class SpectralConv(eqx.Module):
         - `weight_scale`: The standard deviation of the initial weights' real and imaginary parts.
             `None` is `1 / (in_channels * out_channels)`, after pdequinox, which makes the output
             small, the more so with many channels. `(2 * in_channels)**-0.5` (`in_channels**-0.5`
-            if no axis is periodic) keeps the variance of a field of kept modes, but for what is
-            constant along the last periodic axis, which keeps half: take it to carry a signal
-            through layers that have nothing beside them. In the experiment of
-            docs/weight_scale.md, a tenth of it trained as well as the default or better, and
-            better than the whole. (Keyword only.)
+            if no axis is periodic) keeps the variance of a field of kept modes; of waves that are
+            constant along the last periodic axis, or alternate along it from point to point, it
+            keeps about half. Recommended is a tenth of that: the size of the output then does not
+            depend on the number of channels, and in docs/weight_scale.md it trained as well as
+            the default or better, and better than the whole. (Keyword only.)
         - `transform`: `"product"` or `"fft"`: how every axis is transformed. `None` chooses for
-        each
-            axis from its size, modes and device. (Keyword only.)
+            each axis from its size, modes, dtype and device, with matrices of at most 4 MB; with
+            `"product"` they are as large as they are. (Keyword only.)
         - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
             default float. (Keyword only.)
 
@@ -134,7 +135,8 @@ class SpectralConv(eqx.Module):
         self.boundary_mode = format_boundary_mode(ends)
         parsed_dtype = parameter_dtype(dtype)
         scale = self._weight_scale(weight_scale)
-        if transform is not None and transform not in TRANSFORMS:
+        known = transform is None or (isinstance(transform, str) and transform in TRANSFORMS)
+        if not known:
             raise ValueError(
                 f"`transform` must be None or one of {list(TRANSFORMS)}, got {transform!r}."
             )
@@ -157,12 +159,13 @@ class SpectralConv(eqx.Module):
         if weight_scale is None:
             return 1 / (self.in_channels * self.out_channels)
         try:
-            scale = math.nan if isinstance(weight_scale, bool | str) else float(weight_scale)
-        except TypeError:
+            refused = isinstance(weight_scale, bool | np.bool_ | str | bytes)
+            scale = math.nan if refused else float(weight_scale)
+        except (TypeError, ValueError, OverflowError):
             scale = math.nan
-        if not math.isfinite(scale):
+        if not 0 <= scale < math.inf:
             raise ValueError(
-                f"`weight_scale` must be None or a finite number, got {weight_scale!r}."
+                f"`weight_scale` must be None or a finite number >= 0, got {weight_scale!r}."
             )
         return scale
 
@@ -178,11 +181,11 @@ class SpectralConv(eqx.Module):
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
             Batches go through `jax.vmap`.
         - `output_shape`: The numbers of points of the output, an integer for every axis or a
-        sequence
-            of `D` integers: another grid on the same domain, from wall to wall or over the same
-            period. `None` is that of the input. All modes must fit on both grids. A mode at half
-            the number of points of the input's last periodic axis keeps its `c_k = 1`. (Keyword
-            only.)
+            sequence of `D` integers: another grid on the same domain, from wall to wall or over
+            the same period. `None` is that of the input. All modes must fit on both grids. `c_k`
+            is that of the input's grid. A wave of half as many periods as either grid has points
+            on the last periodic axis is real there, and loses the imaginary part of its product
+            on that grid alone. (Keyword only.)
         - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
 
         **Returns:**

@@ -26,20 +26,20 @@ from ._fourier import along_last, fourier, fourier_transposed
 Transform: TypeAlias = Literal["product", "fft"]
 TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
 
-# A matrix is part of the compiled program: at most so many numbers, 4 MB in float32.
-_LARGEST_MATRIX = 2**20
+# A matrix is part of the compiled program: at most so many bytes each.
+_LARGEST_MATRIX = 2**22
 
 # The time of a fast transform of a line of `N` real numbers over `N log2 N`, in units of that of a
-# multiplication and addition in a product of matrices. From `hatch run benchmark:spectral --only
-# crossover`.
+# multiplication and addition in a product of matrices. On a CPU, from `hatch run benchmark:spectral
+# --only crossover`; not measured on others.
 _FFT_OVER_PRODUCT = 12.0
 
 
-def choose(basis: Basis, size: int) -> Transform:
+def choose(basis: Basis, size: int, dtype: np.dtype) -> Transform:
     """The faster of the two, as long as the matrix is not too large."""
     parts = 2 if basis.full else 1
     product = size * basis.wavenumbers.size * (4 if basis.full else 2 if basis.periodic else 1)
-    if product > _LARGEST_MATRIX:
+    if product * dtype.itemsize > _LARGEST_MATRIX:
         return "fft"
     if jax.default_backend() == "tpu":
         return "product"  # Its matrix unit is what a TPU is made of.
@@ -56,7 +56,7 @@ def analyse(
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
     """From the points of `axis` to its coefficients."""
     size, place, m = z.shape[3 + axis], 3 + axis, basis.num_modes
-    if _by_product(basis, size, transform):
+    if _by_product(basis, size, z, transform):
         matrix = basis.analysis(size)
         if basis.full:
             # (parts, groups of this axis, modes, groups so far, channels, rest)
@@ -95,7 +95,7 @@ def synthesise(
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
     """From the coefficients of `axis`, of a field on `from_size` points, to `size` points."""
     place = 3 + axis
-    if _by_product(basis, size, transform):
+    if _by_product(basis, size, z, transform):
         matrix = basis.synthesis(size, from_size)
         if basis.full:
             z = _dot(matrix, (2, 3, 4), _split_groups(z), (0, 2, place + 1))
@@ -123,8 +123,8 @@ def synthesise(
     return jnp.moveaxis(z, -1, place)
 
 
-def _by_product(basis: Basis, size: int, transform: Transform | None) -> bool:
-    return (transform or choose(basis, size)) == "product" or basis.period(size) == 0
+def _by_product(basis: Basis, size: int, z: Array, transform: Transform | None) -> bool:
+    return (transform or choose(basis, size, z.dtype)) == "product" or basis.period(size) == 0
 
 
 def _dot(
@@ -133,8 +133,7 @@ def _dot(
     """The product over the axes `contracted` of the matrix and `along` of `z`: the other axes of
     the matrix, then those of `z`.
     """
-    # Some accelerators round float32 factors to fewer digits, unless told otherwise.
-    precision = None if jax.config.jax_default_matmul_precision else lax.Precision.HIGHEST
+    precision = full_precision()
     # One rounding, from float64. The constructor refuses dtypes that JAX has not switched on.
     matrix = jnp.asarray(matrix.astype(z.dtype))
     if along[-1] != z.ndim - 1:
@@ -143,6 +142,13 @@ def _dot(
     out = lax.dot_general(z, matrix, ((along, contracted), ((), ())), precision=precision)
     free = matrix.ndim - len(contracted)
     return jnp.moveaxis(out, range(out.ndim - free, out.ndim), range(free))
+
+
+def full_precision() -> lax.Precision | None:
+    """That of all products. Some accelerators round float32 factors to fewer digits, unless told
+    otherwise; who wants that sets JAX's own switch.
+    """
+    return None if jax.config.jax_default_matmul_precision else lax.Precision.HIGHEST
 
 
 def _merge_groups(z: Array) -> Array:
