@@ -378,10 +378,16 @@ def installed_problems(
                     yield f"{name} is not that of the wheel of {sibling.name} just built"
 
 
+# A module that comes with a distribution of another name, which cannot be installed without it and
+# whose functions take and give its objects: who declares the distribution has the module.
+COMES_WITH = {"numpy": "jax"}
+
+
 def import_problems(package: Package, inventory: dict[str, Any]) -> Iterator[str]:
     used: set[str] = set()
     for module, files in sorted(package.imports.items()):
-        providers = {canonicalize_name(name) for name in inventory["providers"].get(module, [])}
+        found = inventory["providers"].get(module, [])
+        providers = {canonicalize_name(COMES_WITH.get(name, name)) for name in found}
         used |= providers
         if not providers & package.dependencies.keys():
             yield (
