@@ -6,6 +6,7 @@ from pdequinox_padding import (
     Ends as Ends,
     format_boundary_mode as format_boundary_mode,
     format_padding_mode as format_padding_mode,
+    halo_pad as halo_pad,
     pad as pad,
     PADDING_MODES as PADDING_MODES,
     parse_boundary_mode as parse_boundary_mode,

@@ -10,6 +10,7 @@ from ._boundary import (
     parse_boundary_mode as parse_boundary_mode,
     parse_padding_mode as parse_padding_mode,
 )
+from ._halo import halo_pad as halo_pad
 from ._pad import pad as pad
 from ._same import (
     same_padding as same_padding,
@@ -17,4 +18,4 @@ from ._same import (
 )
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

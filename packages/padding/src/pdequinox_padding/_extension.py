@@ -72,11 +72,10 @@ def source(position: int, size: int, ends: Ends) -> Source:
     return Source(position, sign, *walls)
 
 
-def runs(positions: Iterable[int], size: int, ends: Ends) -> list[Run]:
-    """The extension at neighbouring `positions`, as few runs as possible."""
+def runs(sources: Iterable[Source]) -> list[Run]:
+    """The sources of neighbouring values, in as few runs as possible."""
     result: list[Run] = []
-    for position in positions:
-        new = source(position, size, ends)
+    for new in sources:
         if result:
             first, step, length = result[-1]
             jump = new.index - (first.index + step * (length - 1))

@@ -1,7 +1,7 @@
 """`pad`: the extension of a field over its boundary, as slices and concatenations."""
 
 from collections.abc import Sequence
-from typing import Any, TYPE_CHECKING, TypeAlias
+from typing import Any, NamedTuple, TYPE_CHECKING, TypeAlias
 
 import jax.lax as lax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from ._boundary import BoundaryMode, Ends, parse_boundary_mode
-from ._extension import Run, runs
+from ._extension import Run, runs, source
 from .arguments import array, widths as parse_widths
 
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 else:
     # See `BoundaryMode`: the checks below have the better messages.
     WallValue = AxisWidths = Any
+
+WallPair: TypeAlias = tuple[Array | None, Array | None]
 
 _ODD = ("dirichlet_node", "dirichlet_cell")
 _WITH_VALUE = ("dirichlet", *_ODD)
@@ -79,20 +81,37 @@ def pad(
     **Raises:** `ValueError` or `TypeError` for widths, modes and values that do not fit `x`, and
     for axes without points.
     """
+    x, extensions = pad_arguments(x, widths, boundary_mode, value)
+    for extension in extensions:
+        x = pad_axis(x, extension)
+    return x
+
+
+class Extension(NamedTuple):
+    """How one axis is to be extended: the widths, the modes and the wall values at its ends."""
+
+    axis: int
+    widths: tuple[int, int]
+    ends: Ends
+    values: WallPair
+
+
+def pad_arguments(
+    x: Any, widths: Any, boundary_mode: Any, value: Any
+) -> tuple[Array, list[Extension]]:
+    """The arguments of `pad`, checked: the array, and the axes to extend in their order."""
     x = array(x)
     num_spatial_dims = _number_of_axes(widths, x)
     pairs = parse_widths(widths, num_spatial_dims, "widths")
     ends = parse_boundary_mode(boundary_mode, num_spatial_dims)
-    spatial = x.shape[x.ndim - num_spatial_dims :]
-    if 0 in spatial:
+    axes = range(x.ndim - num_spatial_dims, x.ndim)
+    if 0 in x.shape[axes.start :]:
         raise ValueError(f"`x` must have at least one point on every padded axis, got {x.shape}.")
     odd = sorted({mode for pair in ends for mode in pair} & set(_ODD))
     if odd and (jnp.issubdtype(x.dtype, jnp.unsignedinteger) or x.dtype == bool):
         raise TypeError(f"`x` must be of a signed dtype to be extended by {odd}, got {x.dtype}.")
     values = _wall_values(value, ends, x, num_spatial_dims)
-    for axis in range(num_spatial_dims):
-        x = _pad_axis(x, x.ndim - num_spatial_dims + axis, pairs[axis], ends[axis], values[axis])
-    return x
+    return x, [Extension(*each) for each in zip(axes, pairs, ends, values, strict=True)]
 
 
 def _number_of_axes(widths: Any, x: Array) -> int:
@@ -118,7 +137,7 @@ def _kind(x: Array) -> int:
 
 def _wall_values(
     value: Any, ends: tuple[Ends, ...], x: Array, num_spatial_dims: int
-) -> list[tuple[Array | None, Array | None]]:
+) -> list[WallPair]:
     """The `value` at the two ends of every axis; `None` where it is 0, or has no wall.
 
     A value for all ends is taken by the walls that there are. One that a tuple gives to an axis or
@@ -180,25 +199,24 @@ def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
     return wall.reshape((1,) * missing + shape + ones).astype(x.dtype)
 
 
-def _pad_axis(
-    x: Array,
-    axis: int,
-    widths: tuple[int, int],
-    ends: Ends,
-    values: tuple[Array | None, Array | None],
-) -> Array:
+def pad_axis(x: Array, extension: Extension) -> Array:
+    """`x` with one axis extended."""
+    axis, (lower, upper), ends, values = extension
     size = x.shape[axis]
-    below = runs(range(-widths[0], 0), size, ends)
-    above = runs(range(size, size + widths[1]), size, ends)
+    below, above = (
+        runs(source(position, size, ends) for position in positions)
+        for positions in (range(-lower, 0), range(size, size + upper))
+    )
     if not below and not above:
         return x
-    pieces = [_values_of(run, x, axis, values) for run in below]
+    pieces = [values_of(run, x, axis, values) for run in below]
     pieces.append(x)
-    pieces.extend(_values_of(run, x, axis, values) for run in above)
+    pieces.extend(values_of(run, x, axis, values) for run in above)
     return lax.concatenate(pieces, axis)
 
 
-def _values_of(run: Run, x: Array, axis: int, values: tuple[Array | None, Array | None]) -> Array:
+def values_of(run: Run, x: Array, axis: int, values: WallPair) -> Array:
+    """The values of the extension in `run`, whose sources are points of `x`."""
     first, step, length = run
     shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
     if first.sign == 0:

@@ -1,12 +1,14 @@
 """Both convolutions of one sample: the field is extended, and what is then left is a `Window`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pdequinox_padding import Ends, pad, transposed_widths
+from pdequinox_padding import Ends, transposed_widths
+from pdequinox_padding.meshes import on_auto_axes
 
+from ._partition import Extension
 from ._trilinear import convolve, convolve_transposed
 from ._window import flip, Integers, Pairs, Window
 
@@ -27,8 +29,9 @@ def correlate(
 
     `form` names the form of `_forms` that carries it out; `None` leaves the choice to `_choice`.
     """
-    x, zeros = _extend(x, padding, ends)
-    taps, size = weight.shape[2:], x.shape[1:]
+    own, zeros = _without_zeros(padding, ends)
+    extension = Extension("x", own, ends)
+    taps, size = weight.shape[2:], _extended(x, own)
     span = [n + sum(pair) for n, pair in zip(size, zeros, strict=True)]
     _check_span(span, taps, dilation)
     out = tuple(
@@ -37,7 +40,7 @@ def correlate(
     )
     lower = tuple(pair[0] for pair in zeros)
     window = Window(size, taps, out, stride, dilation, lower, groups)
-    return jnp.squeeze(convolve(jnp.expand_dims(x, 0), weight, window, form), 0)
+    return _carry_out(lambda x, w: convolve(x, w, window, form, extension), x, weight, out)
 
 
 def correlate_transposed(
@@ -70,13 +73,17 @@ def correlate_transposed(
     span = [m + (k - 1) * d for m, k, d in zip(out, taps, dilation, strict=True)]
     _check_span(span, taps, dilation)
     before, _ = transposed_widths(taps, stride, padding, output_padding, dilation)
-    x, zeros = _extend(x, before, ends)
+    own, zeros = _without_zeros(before, ends)
+    extension = Extension("y", own, ends)
     added = tuple(pair[0] - left[0] for pair, left in zip(before, zeros, strict=True))
     # The extension begins `added` points below the field.
     lower = tuple(pair[0] + n * s for pair, n, s in zip(padding, added, stride, strict=True))
-    window = Window(out, taps, x.shape[1:], stride, dilation, lower, groups)
-    return jnp.squeeze(
-        convolve_transposed(jnp.expand_dims(x, 0), flip(weight, groups), window, form), 0
+    window = Window(out, taps, _extended(x, own), stride, dilation, lower, groups)
+    return _carry_out(
+        lambda x, w: convolve_transposed(x, flip(w, groups), window, form, extension),
+        x,
+        weight,
+        out,
     )
 
 
@@ -89,16 +96,30 @@ def _check_span(size: Sequence[int], taps: Integers, dilation: Integers) -> None
             )
 
 
-def _extend(x: Array, widths: Pairs, ends: tuple[Ends, ...]) -> tuple[Array, Pairs]:
-    """Extends `x`, except where the extension is zero, which a convolution adds by itself; the
-    second result holds the widths that remain to be added.
+def _without_zeros(widths: Pairs, ends: tuple[Ends, ...]) -> tuple[Pairs, Pairs]:
+    """The widths of the extension, without those where it is zero; and the latter, which a
+    convolution adds by itself.
     """
-    zero = [tuple(mode == "dirichlet" for mode in pair) for pair in ends]
-    own = [
-        tuple(0 if z else w for w, z in zip(pair, flags, strict=True))
-        for pair, flags in zip(widths, zero, strict=True)
-    ]
+    own = tuple(
+        (0 if low == "dirichlet" else lower, 0 if up == "dirichlet" else upper)
+        for (lower, upper), (low, up) in zip(widths, ends, strict=True)
+    )
     rest = tuple(
         (pair[0] - mine[0], pair[1] - mine[1]) for pair, mine in zip(widths, own, strict=True)
     )
-    return pad(x, own, ends), rest
+    return own, rest
+
+
+def _extended(x: Array, widths: Pairs) -> Integers:
+    return tuple(n + sum(pair) for n, pair in zip(x.shape[1:], widths, strict=True))
+
+
+def _carry_out(
+    function: Callable[[Array, Array], Array], x: Array, weight: Array, out: Integers
+) -> Array:
+    """For one sample. On a mesh with explicit axes the result's channels are split as the kernel's,
+    its points as the field's.
+    """
+    one = lambda x, w: jnp.squeeze(function(jnp.expand_dims(x, 0), w), 0)
+    split = lambda x, w: (w[0], *x[1:])
+    return on_auto_axes(one, (weight.shape[0], *out), split, x, weight)

@@ -15,8 +15,20 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
+from pdequinox_padding import pad
+from pdequinox_padding.meshes import (
+    abstract,
+    equally_varying,
+    partitioned,
+    register_partitioned,
+    Request,
+    Split,
+    transpose,
+)
+
 from ._choice import carry_out
 from ._forms import channels_of, transposed, xla_convolution
+from ._partition import between, Extension, factors, split_task, Task
 from ._window import OPERANDS, Window
 
 
@@ -24,47 +36,46 @@ from ._window import OPERANDS, Window
 _MEMBERS = 16
 
 
-def convolve(x: Array, w: Array, window: Window, form: str | None = None) -> Array:
+def convolve(
+    x: Array,
+    w: Array,
+    window: Window,
+    form: str | None = None,
+    extension: Extension | None = None,
+) -> Array:
     """The strided convolution: `y`, of shape `(samples, out_channels, *window.out)`, from `x`, of
-    shape `(samples, in_channels, *window.size)`, and `w`, of shape
-    `(out_channels, in_channels // window.groups, *window.taps)`.
+    shape `(samples, in_channels, *spatial)`, whose `extension` has `window.size` points, and `w`,
+    of shape `(out_channels, in_channels // window.groups, *window.taps)`.
 
     With a `form`, that one carries it out, and so it does what differentiation makes of it.
     """
-    return _bind(x, w, target="y", window=window, form=form)
+    return _bind(x, w, extension, target="y", window=window, form=form)
 
 
-def convolve_transposed(y: Array, w: Array, window: Window, form: str | None = None) -> Array:
-    """The transpose of [`convolve`][] by `x`: `x` from `y` and `w`."""
-    return _bind(y, w, target="x", window=window, form=form)
-
-
-def _bind(a: Array, b: Array, **parameters: Any) -> Array:
-    a, b = _equally_varying(a, b)
-    precision = jax.config.jax_default_matmul_precision
-    return trilinear_p.bind(a, b, members=False, precision=precision, **parameters)
-
-
-def _equally_varying(*values: Array) -> list[Array]:
-    """Inside of `jax.shard_map`: varying over the same axes of the mesh, as the operands of JAX's
-    own primitives are made to be. The transpose of this is the sum over devices that the gradient
-    of a replicated kernel needs.
+def convolve_transposed(
+    y: Array,
+    w: Array,
+    window: Window,
+    form: str | None = None,
+    extension: Extension | None = None,
+) -> Array:
+    """The transpose of the strided convolution by its field: `x`, of shape
+    `(samples, in_channels, *window.size)`, from the `extension` of `y` and `w`.
     """
-    if not hasattr(jax, "typeof"):
-        return list(values)
-    varying = []
-    for value in values:
-        # Named anew in JAX 0.11.
-        aval = jax.typeof(value)
-        axes = aval.mat.varying if hasattr(aval, "mat") else getattr(aval, "vma", ())
-        varying.append(frozenset(axes))
-    every = frozenset().union(*varying)
-    missing = [tuple(sorted(every - own, key=str)) for own in varying]
-    if hasattr(jax.lax, "pcast"):
-        cast = partial(jax.lax.pcast, to="varying")
-    else:
-        cast = getattr(jax.lax, "pvary", None)
-    return [cast(v, axes) if axes else v for v, axes in zip(values, missing, strict=True)]
+    return _bind(y, w, extension, target="x", window=window, form=form)
+
+
+def _bind(a: Array, b: Array, extension: Extension | None, **parameters: Any) -> Array:
+    a, b = equally_varying(a, b)
+    return trilinear_p.bind(
+        a,
+        b,
+        extension=extension or Extension.none(parameters["window"]),
+        members=False,
+        precision=jax.config.jax_default_matmul_precision,
+        partitioned=partitioned(),
+        **parameters,
+    )
 
 
 def _reference(
@@ -122,21 +133,77 @@ def _precision(precision: str | None) -> Any:
     return jax.default_matmul_precision(precision)
 
 
+# A task on the arrays of its window, carried out as the platform has it.
+task_p = Primitive("pdequinox_task")
+task_p.def_abstract_eval(
+    cache(lambda a, b, **parameters: abstract(partial(_reference, **parameters), a, b))
+)
+mlir.register_lowering(task_p, mlir.lower_fun(_reference, multiple_results=False))
+mlir.register_lowering(task_p, mlir.lower_fun(_by_choice, multiple_results=False), platform="cpu")
+
+# The same on fields, which are extended.
 trilinear_p = Primitive("pdequinox_trilinear")
+
+
+def _task(members: bool, precision: str | None, form: str | None) -> Task:
+    carry = _reference if jax.config.jax_disable_jit else task_p.bind
+    return lambda target, a, b, window: carry(
+        a, b, target=target, window=window, members=members, precision=precision, form=form
+    )
+
+
+def _whole(
+    a: Array,
+    b: Array,
+    *,
+    target: str,
+    window: Window,
+    extension: Extension,
+    members: bool,
+    **parameters: Any,
+) -> Array:
+    task = _task(members, **parameters)
+    lead = int(members)
+    channels = channels_of(target, a.shape[lead:], b.shape[lead:], window)
+    shape = window.shape(extension.field, a.shape[lead], channels)[:2] + extension.own(window)
+    enter = lambda x: pad(x, extension.widths, extension.ends)
+    maps = {extension.field: (enter, transpose(enter, (*a.shape[:lead], *shape)))}
+    return between(task, target, a, b, window, maps)
+
+
+def _split(
+    request: Request,
+    *,
+    members: bool,
+    precision: str | None,
+    form: str | None,
+    **parameters: Any,
+) -> Split:
+    return split_task(_task(members, precision, form), request, members=members, **parameters)
+
+
+def _factors(shapes: Any, *, target: str, window: Window, members: bool, **_: Any) -> Any:
+    return factors(shapes, target=target, window=window, members=members)
 
 
 @trilinear_p.def_abstract_eval
 @cache
-def _(a: Any, b: Any, **parameters: Any) -> Any:
-    # From JAX's own rules, which know about more than shapes.
-    out = jax.make_jaxpr(partial(_reference, **parameters))(a, b).out_avals[0]
-    # The operands vary alike (`_equally_varying`).
-    if hasattr(a, "manual_axis_type"):
-        return out.update(manual_axis_type=a.manual_axis_type)
-    return out.update(vma=a.vma) if hasattr(a, "vma") else out
+def _(a: Any, b: Any, *, partitioned: Any, **parameters: Any) -> Any:
+    return abstract(partial(_whole, **parameters), a, b)
 
 
-@partial(jax.jit, static_argnames=("target", "window", "members", "form", "precision"))
+@partial(
+    jax.jit,
+    static_argnames=(
+        "target",
+        "window",
+        "extension",
+        "members",
+        "form",
+        "precision",
+        "partitioned",
+    ),
+)
 def _jitted(a: Array, b: Array, **parameters: Any) -> Array:
     return trilinear_p.bind(a, b, **parameters)
 
@@ -144,14 +211,11 @@ def _jitted(a: Array, b: Array, **parameters: Any) -> Array:
 @trilinear_p.def_impl
 def _(a: Array, b: Array, **parameters: Any) -> Array:
     if jax.config.jax_disable_jit:
-        return _reference(a, b, **parameters)
+        return _whole(a, b, **{k: v for k, v in parameters.items() if k != "partitioned"})
     return _jitted(a, b, **parameters)
 
 
-mlir.register_lowering(trilinear_p, mlir.lower_fun(_reference, multiple_results=False))
-mlir.register_lowering(
-    trilinear_p, mlir.lower_fun(_by_choice, multiple_results=False), platform="cpu"
-)
+register_partitioned(trilinear_p, _whole, _split, _factors)
 
 
 def _derivative(place: int, cotangent: Any, a: Any, b: Any, **parameters: Any) -> Any:

@@ -5,10 +5,11 @@ from typing import Any, SupportsIndex, TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
 import jax
-import jax.lax as lax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
+
+from ._product import pointwise
 
 
 if TYPE_CHECKING:
@@ -101,37 +102,13 @@ class PointwiseLinearConv(eqx.nn.Conv):
                 f"{self.weight.dtype.name}, got {x.dtype.name}: convert one of them with `.astype`."
             )
         del key
-        # A product of matrices: faster than a convolution of one tap (docs/convolutions.md).
-        weight = self.weight.reshape(self.out_channels, self.in_channels)
-        points = x.reshape(self.in_channels, -1)
-        out = lax.dot(_of_this_sample(weight, points), points)
-        out = out.reshape(self.out_channels, *x.shape[1:])
+        out = pointwise(self.weight.reshape(self.out_channels, self.in_channels), x)
         return out if self.bias is None else out + self.bias
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
         """`(0.0, 0.0)` for every axis: an output depends on the input at its own point alone."""
         return ((0.0, 0.0),) * self.num_spatial_dims
-
-
-def _of_this_sample(weight: Array, points: Array) -> Array:
-    """The weight, unchanged, but a value of its own for every sample under `jax.vmap`.
-
-    A weight that all samples share makes one product of their batch, in which the channels of all
-    of them stand in one row: XLA's CPU backend moves the whole field to that order and back, which
-    takes longer than the product. With a weight of its own for each sample, the product is a batch
-    of products, which take the field as it is. The weight is selected by a number of the sample
-    that is never true, and XLA drops the selection. Where the copies of the weight were large
-    beside the field, it stays shared.
-    """
-    (out_channels, in_channels), num_points = weight.shape, points.shape[1]
-    # `jax.export` may leave the number of points open.
-    if jax.default_backend() != "cpu" or not isinstance(num_points, int):
-        return weight
-    if 2 * out_channels * in_channels > (out_channels + in_channels) * num_points:
-        return weight
-    never = lax.bitwise_and(lax.is_finite(points[0, 0]), False)
-    return jnp.where(never, jnp.zeros_like(weight), weight)
 
 
 def _positive(value: Any, name: str) -> int:

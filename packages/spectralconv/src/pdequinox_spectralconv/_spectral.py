@@ -6,8 +6,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from pdequinox_padding.meshes import on_auto_axes
+
 from ._basis import Basis
-from ._transform import analyse, full_precision, synthesise, Transform
+from ._partition import field_of, modes_of
+from ._transform import full_precision, Transform
 
 
 def spectral_convolve(
@@ -22,19 +25,22 @@ def spectral_convolve(
 
     Half-precision fields are transformed in float32.
     """
-    dtype, spatial = x.dtype, x.shape[1:]
+    dtype, bases, shape = x.dtype, tuple(bases), tuple(output_shape)
     working = dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
     weights = [w.astype(working) for w in (weights_real, weights_imag) if w is not None]
 
-    # The last axis, whose points are neighbours in memory, is the first to shrink, while the field
-    # is large: that one is not copied.
-    z = x.astype(working)[None, None]
-    for axis in reversed(range(len(bases))):
-        z = analyse(z, axis, bases[axis], transform)
-    z = multiply(z, weights)
-    for axis, basis in enumerate(bases):
-        z = synthesise(z, axis, basis, output_shape[axis], spatial[axis], transform)
-    return z[0, 0].astype(dtype)
+    def convolve(x: Array, *weights: Array) -> Array:
+        z = multiply(modes_of(x, bases, transform), weights)
+        return field_of(z, x, bases, shape, transform)
+
+    out = on_auto_axes(
+        convolve,
+        (weights_real.shape[1], *shape),
+        lambda x, w, *_: (w[1], *x[1:]),
+        x.astype(working),
+        *weights,
+    )
+    return out.astype(dtype)
 
 
 def multiply(
@@ -55,4 +61,5 @@ def multiply(
 
     if len(weights) == 1:
         return product(weights[0], z)
-    return product(weights[0], z) + product(weights[1], jnp.stack([-z[1], z[0]]))
+    real, imag = (product(w, z) for w in weights)
+    return real + jnp.stack([-imag[1], imag[0]])

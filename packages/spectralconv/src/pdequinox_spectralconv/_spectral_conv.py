@@ -108,7 +108,8 @@ class SpectralConv(eqx.Module):
             the default or better, and better than the whole. (Keyword only.)
         - `transform`: `"product"` or `"fft"`: how every axis is transformed. `None` chooses for
             each axis from its size, modes, dtype and device, with matrices of at most 4 MB; with
-            `"product"` they are as large as they are. (Keyword only.)
+            `"product"` they are as large as they are. An axis that is split over devices is
+            multiplied with a matrix in any case. (Keyword only.)
         - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
             default float. (Keyword only.)
 

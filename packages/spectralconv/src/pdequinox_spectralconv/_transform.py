@@ -3,13 +3,17 @@
 Either is a product with a real matrix, or goes through a fast Fourier transform of the field,
 extended over its boundaries where these are walls.
 
+A device that has a block of the points only multiplies with the block's part of the matrix: the sum
+of what all devices get is the coefficients, and of these each makes its own points.
+
 In between, a field has the axes `(parts, groups, channels, *rest)`: two parts, real and imaginary,
 as soon as a periodic axis has been analysed, and two groups more, of non-negative and of negative
 wavenumbers, for every full axis. `axis` counts from the first of `rest`.
 """
 
 import math
-from typing import get_args, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -48,26 +52,40 @@ def choose(basis: Basis, size: int, dtype: np.dtype) -> Transform:
     return "product" if product <= fast else "fft"
 
 
+class Block(NamedTuple):
+    """The points `start..start + length - 1` of an axis of `size` points, all that a device has."""
+
+    size: int
+    start: Any
+    length: int
+
+
 def analyse(
     z: Float[Array, "parts groups channels *rest"],
     axis: int,
     basis: Basis,
     transform: Transform | None,
+    block: Block | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
-    """From the points of `axis` to its coefficients."""
-    size, place, m = z.shape[3 + axis], 3 + axis, basis.num_modes
-    if _by_product(basis, size, z, transform):
+    """From the points of `axis` to its coefficients. With a `block`, what its points contribute."""
+    place, m, parts = 3 + axis, basis.num_modes, z.shape[0]
+    size = block.size if block else z.shape[place]
+    if block or _by_product(basis, size, z, transform):
         matrix = basis.analysis(size)
-        if basis.full:
-            # (parts, groups of this axis, modes, groups so far, channels, rest)
-            z = _dot(matrix, (0, 1), z, (0, place))
-            return _merge_groups(jnp.moveaxis(z, (1, 2), (2, place + 1)))
-        if basis.periodic:
-            return jnp.moveaxis(_dot(matrix, (0,), z[0], (place - 1,)), 1, place)
-        return jnp.moveaxis(_dot(matrix, (0,), z, (place,)), 0, place)
+        if not basis.periodic:
+            return jnp.moveaxis(_dot(_rows(matrix, 0, block, z), (0,), z, (place,)), 0, place)
+        if not basis.full:
+            if parts == 1:
+                matrix = _rows(matrix, 0, block, z)
+                return jnp.moveaxis(_dot(matrix, (0,), z[0], (place - 1,)), 1, place)
+            matrix = _of_both_parts(matrix)[..., None, :]
+        # (parts, groups of this axis, modes, groups so far, channels, rest)
+        z = _dot(_rows(matrix[:parts], 1, block, z), (0, 1), z, (0, place))
+        return _merge_groups(jnp.moveaxis(z, (1, 2), (2, place + 1)))
     z = jnp.moveaxis(z, place, -1)
     if basis.full:
-        coefficients = jnp.fft.fft(lax.complex(z[0], z[1]))
+        imag = z[1] if parts == 2 else jnp.zeros_like(z[0])
+        coefficients = jnp.fft.fft(lax.complex(z[0], imag))
         groups = [coefficients[..., :m], coefficients[..., size - m :]]
         z = jnp.stack([jnp.stack([group.real, group.imag]) for group in groups], axis=2)
         return _merge_groups(jnp.moveaxis(z, -1, place + 1))
@@ -92,14 +110,25 @@ def synthesise(
     size: int,
     from_size: int,
     transform: Transform | None,
+    block: Block | None = None,
+    parts: int | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
-    """From the coefficients of `axis`, of a field on `from_size` points, to `size` points."""
+    """From the coefficients of `axis`, of a field on `from_size` points, to `size` points, or to
+    those of a `block` alone. On a periodic axis the result has so many `parts`: one, the real part,
+    where it is the last to be synthesised; by default on the half axis.
+    """
     place = 3 + axis
-    if _by_product(basis, size, z, transform):
+    parts = parts or (2 if basis.full else 1)
+    if block or _by_product(basis, size, z, transform):
         matrix = basis.synthesis(size, from_size)
         if basis.full:
+            matrix = _rows(matrix[:parts], 1, block, z)
             z = _dot(matrix, (2, 3, 4), _split_groups(z), (0, 2, place + 1))
             return jnp.moveaxis(z, 1, place)
+        if basis.periodic and parts == 2:
+            matrix = _rows(_of_both_parts(matrix), 1, block, z)
+            return jnp.moveaxis(_dot(matrix, (2, 3), z, (0, place)), 1, place)
+        matrix = _rows(matrix, 0, block, z)
         if basis.periodic:
             return jnp.moveaxis(_dot(matrix, (1, 2), z, (0, place)), 0, place - 1)[None]
         return jnp.moveaxis(_dot(matrix, (1,), z, (place,)), 0, place)
@@ -110,7 +139,7 @@ def synthesise(
         z = lax.complex(z[0], z[1])
         dropped = jnp.zeros((*z[:, 0].shape[:-1], size - 2 * basis.num_modes), z.dtype)
         z = jnp.fft.ifft(jnp.concatenate([z[:, 0], dropped, z[:, 1]], axis=-1))
-        return jnp.moveaxis(jnp.stack([z.real, z.imag]), -1, place)
+        return jnp.moveaxis(jnp.stack([z.real, z.imag][:parts]), -1, place)
     if basis.periodic:
         z = jnp.moveaxis(z * along_last(scale, z), 0, -2)
         return jnp.moveaxis(fourier_transposed(z, size), -1, place - 1)[None]
@@ -123,19 +152,82 @@ def synthesise(
     return jnp.moveaxis(z, -1, place)
 
 
+def to_modes(
+    x: Float[Array, "channels *points"],
+    bases: Sequence[Basis],
+    transform: Transform | None,
+    blocks: Mapping[int, Block],
+) -> Float[Array, "parts groups channels *modes"]:
+    """Analyses every axis; of those in `blocks`, what these contribute.
+
+    The last axis, whose points are neighbours in memory, is the first to shrink, while the field is
+    large: that one is not copied. Axes with blocks shrink less, or grow, and come last.
+    """
+    order = sorted(range(len(bases)), key=lambda axis: (axis in blocks, -axis))
+    z = x[None, None]
+    for axis in order:
+        z = analyse(z, axis, bases[axis], transform, blocks.get(axis))
+    full = [axis for axis in order if bases[axis].full]
+    return _regroup(z, full, sorted(full, reverse=True))
+
+
+def to_points(
+    z: Float[Array, "parts groups channels *modes"],
+    bases: Sequence[Basis],
+    shape: Sequence[int],
+    from_shape: Sequence[int],
+    transform: Transform | None,
+    blocks: Mapping[int, Block],
+) -> Float[Array, "channels *points"]:
+    """Synthesises every axis, in the order that [`to_modes`][] comes from."""
+    order = sorted(range(len(bases)), key=lambda axis: (axis not in blocks, axis))
+    full = [axis for axis in order if bases[axis].full]
+    z = _regroup(z, sorted(full, reverse=True), full[::-1])
+    *_, last = [None, *(axis for axis in order if bases[axis].periodic)]
+    for axis in order:
+        basis, parts = bases[axis], 1 if axis == last else 2
+        z = synthesise(
+            z, axis, basis, shape[axis], from_shape[axis], transform, blocks.get(axis), parts
+        )
+    return z[0, 0]
+
+
+def _regroup(z: Array, axes: Sequence[int], wanted: Sequence[int]) -> Array:
+    """From groups of the wavenumbers of these axes, the major one first, to another order."""
+    if list(axes) == list(wanted):
+        return z
+    parts, _, *rest = z.shape
+    z = z.reshape(parts, *(2 for _ in axes), *rest)
+    z = jnp.moveaxis(z, [1 + axes.index(axis) for axis in wanted], range(1, 1 + len(axes)))
+    return z.reshape(parts, -1, *rest)
+
+
+def _of_both_parts(matrix: np.ndarray) -> np.ndarray:
+    """From the product of a real number with `u + i v` to that of a complex one, whose imaginary
+    part contributes `-v + i u`: of shape `(2, N, 2, m)` from `(N, 2, m)`.
+    """
+    return np.stack([matrix, np.stack([-matrix[:, 1], matrix[:, 0]], axis=1)])
+
+
+def _rows(matrix: np.ndarray, axis: int, block: Block | None, z: Array) -> Array:
+    """The matrix, or its part for the points of a block, which are along this axis. One rounding,
+    from float64. The constructor refuses dtypes that JAX has not switched on.
+    """
+    rounded = jnp.asarray(matrix.astype(z.dtype))
+    if block is None:
+        return rounded
+    return lax.dynamic_slice_in_dim(rounded, block.start, block.length, axis)
+
+
 def _by_product(basis: Basis, size: int, z: Array, transform: Transform | None) -> bool:
     return (transform or choose(basis, size, z.dtype)) == "product" or basis.period(size) == 0
 
 
-def _dot(
-    matrix: np.ndarray, contracted: tuple[int, ...], z: Array, along: tuple[int, ...]
-) -> Array:
+def _dot(matrix: Array, contracted: tuple[int, ...], z: Array, along: tuple[int, ...]) -> Array:
     """The product over the axes `contracted` of the matrix and `along` of `z`: the other axes of
     the matrix, then those of `z`.
     """
     precision = full_precision()
-    # One rounding, from float64. The constructor refuses dtypes that JAX has not switched on.
-    matrix = jnp.asarray(matrix.astype(z.dtype))
     if along[-1] != z.ndim - 1:
         return lax.dot_general(matrix, z, ((contracted, along), ((), ())), precision=precision)
     # Neighbours in memory are summed over: the field is taken as it is, row by row.

@@ -1,0 +1,426 @@
+"""`halo_pad` against the extension of the whole field, and what it sends for it.
+
+The programs with several devices have each a process of their own. Their fields are dyadic numbers
+of few bits, whose sums and products in float64 are exact in any order, so that all comparisons are
+of equality.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, strategies as st
+
+from pdequinox_padding import BOUNDARY_MODES, halo_pad
+from pdequinox_padding._exchange import exchange
+
+
+def jaxpr_of(widths, mode, names, shape=(2, 6), **bound):
+    """The program of a device that is one of several on the mesh axes `bound`."""
+    pads = lambda x: halo_pad(x, widths, mode, names)
+    return jax.make_jaxpr(pads, axis_env=list(bound.items()))(jnp.zeros(shape))
+
+
+def carried_out(plan, field, blocks, constants):
+    """What every device has in the end: the transfers on arrays, then the pieces."""
+    own = field.reshape(blocks, -1)
+    strips = [[block] for block in own]
+    for start, stop, pairs in plan.transfers:
+        received = {to: own[sender, start:stop] for sender, to in pairs}
+        for block in range(blocks):
+            strips[block].append(received.get(block))
+
+    def side(halo, block):
+        (pieces,) = (pieces for pieces, where in halo if block in where)
+        for strip, ((index, sign, *walls), step, length) in pieces:
+            read = strips[block][strip][index + step * np.arange(length)]
+            yield from sign * read + np.dot(walls, constants)
+
+    return [
+        [*side(plan.below, block), *own[block], *side(plan.above, block)] for block in range(blocks)
+    ]
+
+
+@given(data=st.data())
+def test_transfers_bring_the_extension_and_nothing_else(data):
+    size, blocks = data.draw(st.integers(1, 5), "size"), data.draw(st.integers(1, 6), "blocks")
+    periodic, *mixed = oracles.ALL_ENDS
+    ends = data.draw(st.just(periodic) | st.sampled_from(mixed), "ends")
+    widths = data.draw(st.tuples(st.integers(0, 40), st.integers(0, 40)), "widths")
+    total, (lower, upper), constants = size * blocks, widths, (0.5, -3.0)
+    plan = exchange(size, blocks, widths, ends)
+
+    field = np.random.default_rng(0).permutation(total) + 1.0
+    rows, constant = oracles.extension_matrix(range(-lower, total + upper), total, ends, constants)
+    windows = [slice(d * size, (d + 1) * size + lower + upper) for d in range(blocks)]
+    expected = rows @ field + constant
+    actual = carried_out(plan, field, blocks, constants)
+    np.testing.assert_array_equal(actual, [expected[window] for window in windows])
+
+    arrived = set()
+    for start, stop, pairs in plan.transfers:
+        # What each pair needs of the transfer: something, and all of it together.
+        needs = {
+            (a, to): rows[windows[to], a * size + start : a * size + stop].any(0) for a, to in pairs
+        }
+        assert all(need.any() for need in needs.values()) and np.any([*needs.values()], 0).all()
+        assert len({a for a, _ in pairs}) == len({to for _, to in pairs}) == len(pairs)
+        arrivals = {(to, a, i) for a, to in pairs for i in range(start, stop)}
+        assert not arrivals & arrived and all(to != a for a, to in pairs)
+        arrived |= arrivals
+
+
+@pytest.mark.parametrize("mode", BOUNDARY_MODES)
+@pytest.mark.parametrize("widths", [(1, 0), (2, 3), (3, 4), (0, 4)])
+def test_a_width_within_the_block_is_one_transfer(mode, widths):
+    size, blocks, (lower, upper) = 5, 4, widths
+    up = [(d, d + 1) for d in range(blocks - 1)]
+    down = [(d + 1, d) for d in range(blocks - 1)]
+    if mode == "periodic":
+        up, down = [*up, (blocks - 1, 0)], [*down, (0, blocks - 1)]
+    expected = [each for each in ((size - lower, size, up), (0, upper, down)) if each[0] < each[1]]
+    transfers = exchange(size, blocks, widths, (mode, mode)).transfers
+    actual = [(start, stop, sorted(pairs)) for start, stop, pairs in transfers]
+    assert sorted(actual) == sorted((start, stop, sorted(pairs)) for start, stop, pairs in expected)
+
+
+def test_what_is_sent_is_sliced_first():
+    for mode in BOUNDARY_MODES:
+        names, widths = ["a", None, "b"], [(1, 3), 2, (2, 0)]
+        sent = [
+            (equation.invars[0].aval.shape, equation.params["axis_name"])
+            for equation in jaxpr_of(widths, mode, names, (4, 5, 6), a=3, b=2).eqns
+            if str(equation.primitive) == "ppermute"
+        ]
+        assert sorted(sent) == [((1, 5, 6), ("a",)), ((3, 5, 6), ("a",)), ((8, 9, 2), ("b",))]
+
+
+@pytest.mark.parametrize("mode", BOUNDARY_MODES)
+def test_no_widths_no_work(mode):
+    assert not jaxpr_of([0, (0, 0)], mode, ["a", None], a=4).eqns
+
+
+def test_axes_that_are_not_split_are_padded():
+    for names in ([None], [()], ["a"], [("a", "b")]):
+        primitives = {str(e.primitive) for e in jaxpr_of([2], "neumann", names, a=1, b=1).eqns}
+        assert primitives == {"slice", "rev", "concatenate"}
+
+
+@pytest.mark.parametrize(
+    "widths, names, error, text",
+    [
+        ([1], ["z"], ValueError, "got ['z'], where 'z' is not bound"),
+        ([1], [("a", "z")], ValueError, "where 'z' is not bound"),
+        ([1, 1], ["a"], ValueError, "(2 here)"),
+        ([1, 1], ["a"], ValueError, "got ['a'], which has 1 entries"),
+        ([1, 1], ["a", "a"], ValueError, "where 'a' stands twice"),
+        ([1, 1], ["b", ("a", "b")], ValueError, "where 'b' stands twice"),
+        ([1], "a", TypeError, "`axis_names` must be a sequence"),
+        ([1], None, TypeError, "`axis_names` must be a sequence"),
+        ([1], [0], TypeError, "where 0 is not a name"),
+        ([1], [("a", None)], TypeError, "where None is not a name"),
+        ([1], [("a", "b")], ValueError, "('a', 'b'), of which the order in the mesh is not known"),
+        ([-1], ["a"], ValueError, "`widths` must be an integer >= 0"),
+        (1, ["a"], TypeError, "`widths` must be a sequence"),
+    ],
+)
+def test_bad_arguments(widths, names, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        jaxpr_of(widths, "neumann", names, a=2, b=2)
+
+
+def test_arguments_that_pad_refuses():
+    with pytest.raises(ValueError, match="where 'wall' is unknown"):
+        jaxpr_of([1], "wall", ["a"], a=2)
+    with pytest.raises(ValueError, match="`value` needs an end"):
+        halo_pad(jnp.zeros((2, 3)), [1], "neumann", [None], value=1.0)
+    with pytest.raises(TypeError, match="signed dtype"):
+        halo_pad(jnp.zeros((2, 3), "uint8"), [1], "dirichlet_cell", [None])
+
+
+SETTING = """
+import jax, jax.numpy as jnp, numpy as np, oracles, re
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from pdequinox_padding import BOUNDARY_MODES, halo_pad, pad
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_enable_x64", True)
+mesh = Mesh(np.array(jax.devices()).reshape(2, 2, 2), ("a", "b", "c"))
+
+def random(shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).integers(-64, 64, shape) / 8)
+
+def sharded(function, names, check_vma=True):
+    spec = P(*names)
+    return jax.jit(jax.shard_map(
+        function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=check_vma
+    ))
+
+def count(entry):
+    return 1 if entry is None else 2 ** len((entry,) if isinstance(entry, str) else entry)
+
+def windows(extended, widths, names):
+    \"\"\"The windows that the blocks see of the extension of the whole field, side by side.\"\"\"
+    for axis, (pair, entry) in enumerate(zip(widths, names, strict=True), -len(widths)):
+        blocks = count(entry)
+        size = (extended.shape[axis] - sum(pair)) // blocks
+        places = [np.arange(size + sum(pair)) + block * size for block in range(blocks)]
+        extended = jnp.take(extended, np.concatenate(places), axis)
+    return extended
+"""
+
+needs_devices = pytest.mark.skipif(
+    not hasattr(jax, "shard_map"), reason="this version has no jax.shard_map"
+)
+
+
+def on_eight_devices(program):
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    path = os.pathsep.join([str(Path(oracles.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SETTING + textwrap.dedent(program)],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@needs_devices
+def test_blocks_of_every_extension():
+    on_eight_devices(
+        """
+        x, names = random((2, 12)), (None, ("c", "a"))
+        cases = []
+        for ends in oracles.ALL_ENDS:
+            given = zip(ends, (1.5, -0.25), strict=True)
+            values = tuple(v if mode.startswith("dirichlet") else None for mode, v in given)
+            value = None if values == (None, None) else (values,)
+            for widths in ((2, 1), (5, 17)):
+                cases.append((ends, widths, value))
+
+        def extensions(x):
+            return [halo_pad(x, [w], [ends], names[1:], value) for ends, w, value in cases]
+
+        results = sharded(extensions, names)(x)
+        for (ends, widths, value), result in zip(cases, results, strict=True):
+            positions = range(-widths[0], 12 + widths[1])
+            values = [v or 0.0 for v in value[0]] if value else (0.0, 0.0)
+            rows, constant = oracles.extension_matrix(positions, 12, ends, values)
+            expected = windows(x @ rows.T + constant[None], [widths], names[1:])
+            np.testing.assert_array_equal(result, expected, str((ends, widths)))
+        """
+    )
+
+
+@needs_devices
+def test_random_blocks_on_several_axes():
+    on_eight_devices(
+        """
+        for seed in range(24):
+            draw = np.random.default_rng(seed)
+            dims = int(draw.integers(1, 4))
+            free, names = draw.permutation(["a", "b", "c"]).tolist(), []
+            for _ in range(dims):
+                taken = [free.pop() for _ in range(int(draw.integers(0, min(len(free), 2) + 1)))]
+                names.append(None if not taken else taken[0] if len(taken) == 1 else tuple(taken))
+            shape = [count(entry) * int(draw.integers(1, 4)) for entry in names]
+            widths = [tuple(draw.integers(0, 6, 2).tolist()) for _ in names]
+            ends = [oracles.ALL_ENDS[draw.integers(len(oracles.ALL_ENDS))] for _ in names]
+            walls = any(mode.startswith("dirichlet") for pair in ends for mode in pair)
+            value = random(3, seed) if walls else None
+            x = random((2, 3, *shape), seed)
+            check_vma = bool(seed % 2)
+
+            pads = lambda x: halo_pad(x, widths, ends, names, value)
+            actual = sharded(pads, (None, None, *names), check_vma)(x)
+            whole = jax.jit(lambda x: windows(pad(x, widths, ends, value), widths, names))
+            case = str((seed, shape, names, widths, ends))
+            np.testing.assert_array_equal(actual, whole(x), case)
+        """
+    )
+
+
+@needs_devices
+def test_transpose_derivatives_and_batches():
+    on_eight_devices(
+        """
+        names, widths = (("b", "a"), "c"), [(3, 6), (1, 2)]
+        x, tangent = random((5, 2, 8, 6)), random((5, 2, 8, 6), 1)
+
+        def derivatives(pads, y):
+            @jax.jit
+            def all_of_them(x, tangent, y):
+                (transposed,) = jax.linear_transpose(pads, x)(y)
+                gradient = jax.grad(lambda x: jnp.sum(y * pads(x) ** 2))(x)
+                return *jax.jvp(pads, (x,), (tangent,)), transposed, gradient
+
+            return jax.device_get(all_of_them(x, tangent, y))
+
+        for mode in (("neumann", "dirichlet_cell"), "periodic", ("outflow", "dirichlet_node")):
+            ends = [mode, "neumann_cell"]
+            whole = jax.vmap(lambda x: windows(pad(x, widths, ends), widths, names))
+            y = random(jax.eval_shape(whole, x).shape, 2)
+            expected = derivatives(whole, y)
+            for check_vma in (True, False):
+                pads = jax.vmap(lambda x: halo_pad(x, widths, ends, names))
+                actual = derivatives(sharded(pads, (None, None, *names), check_vma), y)
+                for a, b in zip(actual, expected, strict=True):
+                    np.testing.assert_array_equal(a, b)
+                padded, _, transposed, _ = actual
+                assert np.vdot(padded, y) == np.vdot(x, transposed)
+
+        # Of wall values, which all devices share.
+        walls = lambda x, value: halo_pad(x, widths, "dirichlet_cell", names, value)
+        for check_vma in (True, False):
+            pads = jax.shard_map(
+                walls, mesh=mesh, in_specs=(P(None, *names), P()),
+                out_specs=P(None, *names), check_vma=check_vma,
+            )
+            whole = lambda x, value: windows(pad(x, widths, "dirichlet_cell", value), widths, names)
+            loss = lambda pads: jax.jit(jax.grad(lambda x, v: jnp.sum(pads(x, v) ** 2), (0, 1)))
+            for a, b in zip(*(loss(f)(x[0], random(2, 3)) for f in (pads, whole)), strict=True):
+                np.testing.assert_array_equal(a, b)
+        """
+    )
+
+
+@needs_devices
+def test_dtypes():
+    on_eight_devices(
+        """
+        for dtype in ("float32", "float64", "bfloat16", "complex64", "int32", "uint8", "bool"):
+            x = jnp.arange(32).reshape(2, 16).astype(dtype)
+            ends = "neumann" if dtype in ("uint8", "bool") else ("neumann", "dirichlet_cell")
+            pads = lambda x: halo_pad(x, [(1, 3)], [ends], ["c"])
+            actual = sharded(pads, (None, "c"))(x)
+            assert actual.dtype == x.dtype
+            expected = windows(pad(x, [(1, 3)], [ends]), [(1, 3)], ["c"])
+            np.testing.assert_array_equal(actual, expected)
+
+        # What is not read may be anything.
+        x = jnp.full((1, 16), jnp.inf)
+        pair = ("a", "b")
+        pads = sharded(lambda x: halo_pad(x, [(2, 2)], "dirichlet", [pair]), (None, pair))
+        assert not jnp.any(jnp.isnan(pads(x))) and jnp.sum(pads(x) == 0) == 4
+        """
+    )
+
+
+@needs_devices
+def test_convolution_in_blocks():
+    on_eight_devices(
+        """
+        names, widths = (("a", "c"), "b"), [(1, 1), (1, 2)]
+        weight, x = random((3, 2, 3, 4)), random((2, 8, 6), 1)
+        ends = ["neumann_cell", ("dirichlet_cell", "outflow")]
+
+        def valid(weight, padded):
+            return jax.lax.conv_general_dilated(padded[None], weight, (1, 1), "VALID")[0]
+
+        def blockwise(weight, block):
+            return valid(weight, halo_pad(block, widths, ends, names))
+
+        def derivatives(layer):
+            loss = lambda weight, x: jnp.sum(layer(weight, x) ** 2)
+            return jax.jit(jax.grad(loss, (0, 1)))(weight, x)
+
+        whole = lambda weight, x: valid(weight, pad(x, widths, ends))
+        for check_vma in (True, False):
+            spec = P(None, *names)
+            layer = jax.shard_map(
+                blockwise, mesh=mesh, in_specs=(P(), spec), out_specs=spec, check_vma=check_vma
+            )
+            np.testing.assert_array_equal(jax.jit(layer)(weight, x), whole(weight, x))
+            for a, b in zip(derivatives(layer), derivatives(whole), strict=True):
+                np.testing.assert_array_equal(a, b)
+        """
+    )
+
+
+@needs_devices
+def test_collectives_of_the_compiled_program():
+    on_eight_devices(
+        """
+        collective = re.compile(
+            r"= (\\S+)\\[([\\d,]+)\\]\\S* (all-\\w+|reduce-scatter|collective-\\w+)(?:-start)?\\("
+            r".*source_target_pairs=\\{(.*?)\\}\\}"
+        )
+        others = re.compile("all-reduce|all-gather|all-to-all|reduce-scatter|collective-broadcast")
+        names, shape = (None, ("b", "a"), None, "c"), (3, 16, 5, 8)
+
+        def sent(function, x):
+            \"\"\"The shape of every message, and how many there are of it.\"\"\"
+            text = function.lower(x).compile().as_text()
+            assert not others.search(text)
+            found = collective.findall(text)
+            assert len(found) == len(re.findall(r" collective-permute(?:-start)?\\(", text))
+            shapes = [tuple(map(int, shape.split(","))) for _, shape, _, _ in found]
+            return sorted(zip(shapes, (pairs.count("{") for *_, pairs in found), strict=True))
+
+        for mode in BOUNDARY_MODES:
+            pads = sharded(lambda x: halo_pad(x, [(1, 2), 2, (0, 3)], mode, names[1:]), names)
+            # Four blocks twice, then two blocks four times; without a wrap around, one block sends
+            # nothing.
+            first, last = (8, 8) if mode == "periodic" else (6, 4)
+            expected = [((3, 1, 5, 4), first), ((3, 2, 5, 4), first), ((3, 7, 9, 3), last)]
+            x = jnp.zeros(shape)
+            assert sent(pads, x) == expected, mode
+            transpose = jax.jit(lambda y: jax.linear_transpose(pads, x)(y)[0])
+            assert sent(transpose, pads(x)) == expected, mode
+
+        # A block and a half: all four points of the next device, and two of the one after it.
+        pads = sharded(lambda x: halo_pad(x, [(6, 0)], "outflow", [("a", "b")]), (("a", "b"),))
+        assert sent(pads, jnp.zeros(16)) == [((2,), 4), ((4,), 6)]
+        # Two periodic blocks have all there is with a block from the other.
+        pads = sharded(lambda x: halo_pad(x, [(9, 9)], "periodic", ["a"]), ("a",))
+        assert sent(pads, jnp.zeros(8)) == [((4,), 8)]
+        """
+    )
+
+
+@needs_devices
+def test_where_a_function_is_partitioned_by_hand():
+    on_eight_devices(
+        """
+        from jax.experimental.custom_partitioning import custom_partitioning
+
+        widths = [(2, 5)]
+
+        @custom_partitioning
+        def smooth(x):
+            padded = pad(x, widths, "neumann")
+            return padded[:, 2:-5] + padded[:, :-7] + padded[:, 7:]
+
+        def partition(mesh, arguments, result):
+            sharding = arguments[0].sharding
+
+            def on_block(x):
+                with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                    padded = halo_pad(x, widths, "neumann", sharding.spec[1:])
+                return padded[:, 2:-5] + padded[:, :-7] + padded[:, 7:]
+
+            return mesh, on_block, sharding, (sharding,)
+
+        smooth.def_partition(
+            partition=partition,
+            infer_sharding_from_operands=lambda mesh, arguments, result: arguments[0].sharding,
+            sharding_rule="c n -> c n",
+        )
+        x = random((2, 16))
+        for entry in ("b", ("a", "c"), ("c", "a")):
+            split = jax.device_put(x, NamedSharding(mesh, P(None, entry)))
+            actual = jax.jit(smooth)(split)
+            np.testing.assert_array_equal(actual, smooth(x))
+            assert "all-gather" not in jax.jit(smooth).lower(split).compile().as_text()
+        """
+    )

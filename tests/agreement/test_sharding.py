@@ -1,0 +1,146 @@
+"""What the spectral layers of both libraries send between eight devices, in programs compiled for a
+sharded field: pdequinox 0.1.2 gathers the whole field on every device, which the counter of
+communication must find, and this project sends nothing as large.
+"""
+
+import math
+
+import jax
+import pytest
+from collectives import on_devices
+
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(jax, "shard_map"), reason="this version has no explicit axes of meshes"
+)
+
+SHAPE = (16, 4, 64, 48)
+"""Samples, channels, points: every sharding divides it."""
+FIELD = 4 * math.prod(SHAPE)
+"""Bytes of the field in float32, which are those of a device's shard times the devices."""
+MODES = 3
+WEIGHTS = 4 * 2 * 2 * 4 * 4 * MODES**2
+"""Bytes: two arrays, two groups of modes, output and input channels, modes."""
+KEPT = 16 * 4 * (2 * MODES) * MODES * 8
+"""Bytes of the kept modes of the field, in complex64."""
+
+SHARDINGS = ("batch", "one axis", "two axes")
+PASSES = ("forward", "gradient")
+
+PROGRAM = f"""
+import json
+import equinox as eqx, jax, jax.numpy as jnp
+import pdequinox.conv, pdequinox_spectralconv
+from collectives import collectives, sent
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+SHARDINGS = {{
+    "batch": ((8,), P("a")),
+    "one axis": ((8,), P(None, None, "a")),
+    "two axes": ((4, 2), P(None, None, "a", "b")),
+}}
+TYPES = {{"theirs": pdequinox.conv.SpectralConv, "ours": pdequinox_spectralconv.SpectralConv}}
+
+def compiled(layer_type, kind, shape, spec, what):
+    layer = layer_type(2, 4, 4, {MODES}, key=jax.random.key(0))
+    weights, static = eqx.partition(layer, eqx.is_inexact_array)
+    mesh = jax.make_mesh(shape, ("a", "b")[: len(shape)], axis_types=(kind,) * len(shape))
+    on_mesh = lambda v, spec: jax.ShapeDtypeStruct(
+        v.shape, v.dtype, sharding=NamedSharding(mesh, spec)
+    )
+    weights = jax.tree.map(lambda v: on_mesh(v, P()), weights)
+    field = on_mesh(jax.ShapeDtypeStruct({SHAPE}, jnp.float32), spec)
+
+    def forward(weights, x):
+        return jax.vmap(eqx.combine(weights, static))(x)
+
+    def loss(arguments, cotangent):
+        return jnp.sum(forward(*arguments) * cotangent)
+
+    if what == "forward":
+        program = jax.jit(forward).lower(weights, field).compile()
+        fields = [program.output_shardings]
+    else:
+        step = jax.jit(jax.value_and_grad(loss))
+        program = step.lower((weights, field), field).compile()
+        fields = [program.output_shardings[1][1]]
+    as_given = all(found.is_equivalent_to(field.sharding, field.ndim) for found in fields)
+    return program, as_given
+
+found = {{}}
+for name, layer_type in TYPES.items():
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        for sharding, (shape, spec) in SHARDINGS.items():
+            for what in {PASSES}:
+                key = f"{{name}} {{kind.name}} {{sharding}} {{what}}"
+                try:
+                    program, as_given = compiled(layer_type, kind, shape, spec, what)
+                except Exception as error:
+                    found[key] = dict(error=f"{{type(error).__name__}}: {{error}}")
+                    continue
+                listed = [
+                    dict(kind=c.kind, size=c.size, group=c.group, shapes=c.shapes)
+                    for c in collectives(program)
+                ]
+                total = sent(collectives(program))
+                found[key] = dict(collectives=listed, sent=total, as_given=as_given)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    return on_devices(PROGRAM)
+
+
+every_program = [
+    pytest.mark.parametrize("sharding", SHARDINGS),
+    pytest.mark.parametrize("what", PASSES),
+]
+
+
+def with_all(marks):
+    def mark(test):
+        for one in marks:
+            test = one(test)
+        return test
+
+    return mark
+
+
+@with_all(every_program)
+def test_theirs_gathers_the_field(found, sharding, what):
+    listed = found[f"theirs Auto {sharding} {what}"]["collectives"]
+    whole = [
+        c for c in listed
+        if c["kind"] == "all-gather" and c["size"] >= FIELD and list(SHAPE) in c["shapes"]
+    ]  # fmt: skip
+    # The field forward; the cotangent too on the way back.
+    assert len(whole) >= (1 if what == "forward" else 2), listed
+
+
+@with_all(every_program)
+def test_theirs_raises_on_explicit_meshes(found, sharding, what):
+    error = found[f"theirs Explicit {sharding} {what}"]["error"]
+    assert error.startswith("ValueError" if sharding == "two axes" else "ShardingTypeError"), error
+
+
+@pytest.mark.parametrize("mesh", ["Auto", "Explicit"])
+@with_all(every_program)
+def test_ours_sends_kept_modes_and_gradients_of_weights_only(found, mesh, sharding, what):
+    answer = found[f"ours {mesh} {sharding} {what}"]
+    assert "error" not in answer, answer["error"]
+    listed = answer["collectives"]
+    # An all-reduce sends up to twice its size, or a reduce-scatter and an all-gather once each. On
+    # the way back the kept modes of the cotangent are summed as those of the field were; the loss
+    # is a float32.
+    gradient = what == "gradient"
+    if sharding == "batch":
+        most = gradient * (WEIGHTS + 4)
+    else:
+        most = (1 + gradient) * KEPT + gradient * (WEIGHTS + 4)
+    assert max((c["size"] for c in listed), default=0) <= most < FIELD, listed
+    axes_of_mesh = 2 if sharding == "two axes" else 1
+    assert answer["sent"] <= 2 * most * axes_of_mesh, listed
+    # A result that lies whole on every device would need no communication, and all the memory.
+    assert answer["as_given"], "the result is not sharded as the field is"

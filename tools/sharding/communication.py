@@ -1,0 +1,121 @@
+"""Counts what the layers send between devices, and makes the page's tables and figure of it.
+
+`python communication.py --output docs` writes docs/sharding.json, docs/sharding.png and the tables
+of docs/sharding.md. Every count is of a compiled program; nothing is run for it but the layers of
+`scaling.py`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from cases import DEVICES, LAYERS, PASSES, SHARDINGS
+
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.append(str(ROOT / "tools" / "benchmark"))
+import page  # noqa: E402
+from run import processor, versions  # noqa: E402
+
+
+COLUMNS = {
+    "ours": ("ours", "Auto"),
+    "explicit": ("ours", "Explicit"),
+    "pdequinox": ("pdequinox", "Auto"),
+    "pdequinox explicit": ("pdequinox", "Explicit"),
+}
+"""Library and types of the mesh's axes."""
+
+SCALING = (1, 2, 4, 8)
+"""Numbers of devices."""
+
+
+def start(script: str, devices: int, *arguments: str) -> "subprocess.Popen[str]":
+    """A script of this folder, in a process with so many devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, str(HERE / script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ
+        | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"},
+    )
+
+
+Case = tuple[str, str, str]
+"""Titles of layer and sharding, and the pass."""
+
+
+def count(library: str, mesh: str, cases: list[Case]) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """The cases with their answers. XLA may end a process that it has no program for: the case is
+    noted, and another process goes on with the next.
+    """
+    while cases:
+        process = start("count.py", DEVICES, library, mesh, json.dumps(cases))
+        out, errors = process.communicate()
+        answers = [json.loads(line) for line in out.splitlines()]
+        if len(answers) < len(cases):
+            failed = [line for line in errors.splitlines() if "Check failed" in line]
+            if not failed:
+                raise RuntimeError(errors)
+            answers.append({"error": f"the compiler ends: {failed[0].split('] ')[-1][:200]}"})
+        yield from zip(cases, answers, strict=False)
+        cases = cases[len(answers) :]
+
+
+def scaling() -> list[dict[str, Any]]:
+    """See `scaling.py`."""
+    found = []
+    for devices in SCALING:
+        out, errors = (process := start("scaling.py", devices)).communicate()
+        if process.returncode:
+            raise RuntimeError(errors)
+        found += json.loads(out.splitlines()[-1])
+        print(f"{devices} devices", file=sys.stderr, flush=True)
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose title has a text")
+    parser.add_argument("--libraries", nargs="+", choices=COLUMNS, default=list(COLUMNS))
+    parser.add_argument("--no-scaling", action="store_true", help="compile only, run nothing")
+    parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
+    options = parser.parse_args()
+
+    cases = [
+        (layer.title, sharding.title, what)
+        for layer, sharding, what in product(LAYERS, SHARDINGS, PASSES)
+        if any(text in f"{layer.title}: {sharding.title}" for text in options.only)
+    ]
+    if not cases:
+        parser.error(f"`--only`: no case contains {' or '.join(map(repr, options.only))}")
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for column in options.libraries:
+        for (layer, sharding, what), answer in count(*COLUMNS[column], cases):
+            row = rows.setdefault((layer, sharding), {"layer": layer, "sharding": sharding})
+            row.setdefault(column, {})[what] = answer
+            if "error" in answer and column in ("ours", "explicit"):
+                raise SystemExit(f"{layer}, {sharding}, {what}: {answer['error']}")
+            print(column, layer, sharding, what, answer, file=sys.stderr, flush=True)
+    results = {
+        "machine": processor(),
+        "versions": versions(["ours", "pdequinox"]),
+        "scaling": [] if options.no_scaling else scaling(),
+        "rows": list(rows.values()),
+    }
+    print(page.bytes_table(results))
+    page.write(results, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What a device sends for a layer, as formulas. The tables of the page evaluate them, and a test
+holds them against the counts of compiled programs.
+
+| symbol | |
+|---|---|
+| `P` | devices |
+| `F` | bytes of the whole input field |
+| `K` | bytes of its kept modes, `m` real numbers per axis between walls, `2m` per periodic axis |
+| `W` | bytes of the weights |
+| `h` | bytes of the halos of a device's block of the input |
+| `R(B)` | an all-reduce of `B` bytes, `2 (P - 1) / P B` |
+| `A(B)` | all-reduces along one axis of the mesh after the other, `2 (P_i - 1) / P_i B` each |
+| `G(B)` | an all-gather to `B` bytes, or a reduce-scatter from as many, `(P - 1) / P B` |
+
+Left out are the sums of the loss and of the gradient of a convolution's bias, some bytes.
+"""
+
+import math
+from typing import NamedTuple
+
+from cases import ITEM, Layer, Sharding
+
+
+class Sizes(NamedTuple):
+    """Of a whole input field and of the layer."""
+
+    samples: int
+    in_channels: int
+    out_channels: int
+    points: tuple[int, ...]
+    modes: int = 0
+
+
+Terms = dict[str, int]
+"""How often each of `h`, `R(K)`, `R(W)`, `A(W)`, `G(F)`, `G(K)` is sent."""
+
+
+def shared(sharding: Sharding) -> str:
+    """What is shared: samples, space or channels."""
+    return "samples" if sharding.samples > 1 else "channels" if sharding.channels > 1 else "space"
+
+
+TERMS: dict[tuple[str, str], tuple[Terms, Terms]] = {
+    ("convolution", "samples"): ({}, {"R(W)": 1}),
+    # Backward, the halos of the input's gradient go back to the neighbours that they belong to;
+    # those of the input are fetched again for the weights' gradient.
+    ("convolution", "space"): ({"h": 1}, {"h": 3, "R(W)": 1}),
+    # Each device needs all channels of the input for its own of the output; backward the sum over
+    # the output's channels leaves each device its own of the input's.
+    ("convolution", "channels"): ({"G(F)": 1}, {"G(F)": 2}),
+    ("SpectralConv", "samples"): ({}, {"R(W)": 1}),
+    # The sum over points is one over devices; what comes after is the same on all of them. Backward
+    # the same of the cotangent.
+    ("SpectralConv", "space"): ({"R(K)": 1}, {"R(K)": 2}),
+    # Backward XLA sums the products with real and imaginary parts of the weights one by one.
+    ("SpectralConv", "channels"): ({"G(K)": 1}, {"G(K)": 1, "R(K)": 2}),
+    ("SpectralConv between walls", "samples"): ({}, {"R(W)": 1}),
+    ("SpectralConv between walls", "space"): ({"R(K)": 1}, {"R(K)": 2}),
+    ("SpectralConv between walls", "channels"): ({"G(K)": 1}, {"G(K)": 1, "R(K)": 1}),
+    ("PointwiseLinearConv", "samples"): ({}, {"R(W)": 1}),
+    # Here XLA itself arranges the sum.
+    ("PointwiseLinearConv", "space"): ({}, {"A(W)": 1}),
+    ("PointwiseLinearConv", "channels"): ({"G(F)": 1}, {"G(F)": 2}),
+}
+"""Of a forward pass, and of a training step: value, and gradients of the weights and the input."""
+
+
+def key(layer: Layer, sharding: Sharding) -> tuple[str, str]:
+    """In `TERMS`."""
+    if layer.type.startswith("Physics"):
+        return "convolution", shared(sharding)
+    walls = layer.type == "SpectralConv" and layer.boundary != "periodic"
+    return layer.type + " between walls" * walls, shared(sharding)
+
+
+def terms(layer: Layer, sharding: Sharding, what: str) -> Terms:
+    """Of a pass, `"forward"` or `"train"`."""
+    return TERMS[key(layer, sharding)][what == "train"]
+
+
+def text(found: Terms) -> str:
+    """`3 h + R(W)`, or 0."""
+    return " + ".join(f"{n} {term}" if n > 1 else term for term, n in found.items()) or "0"
+
+
+def sent(layer: Layer, sharding: Sharding, what: str, sizes: Sizes) -> float:
+    """Bytes per device."""
+    return sum(parts(layer, sharding, what, sizes).values())
+
+
+def parts(layer: Layer, sharding: Sharding, what: str, sizes: Sizes) -> dict[str, float]:
+    """Bytes per device of each term."""
+    others = (sharding.devices - 1) / sharding.devices
+    values = {
+        "h": lambda: halo(layer, sharding, sizes),
+        "R(K)": lambda: 2 * others * kept(layer, sizes),
+        "R(W)": lambda: 2 * others * weights(layer, sizes),
+        "A(W)": lambda: weights(layer, sizes) * sum(2 * (p - 1) / p for p in sharding.space),
+        "G(F)": lambda: others * field(sizes),
+        "G(K)": lambda: others * kept(layer, sizes),
+    }
+    return {term: n * values[term]() for term, n in terms(layer, sharding, what).items()}
+
+
+def field(sizes: Sizes) -> float:
+    """`F`."""
+    return float(ITEM * sizes.samples * sizes.in_channels * math.prod(sizes.points))
+
+
+def kept(layer: Layer, sizes: Sizes) -> float:
+    """`K`. Periodic axes but the last have the wavenumbers of both signs, and the modes are then
+    complex, of two parts.
+    """
+    dims = len(sizes.points)
+    per_channel = sizes.modes**dims * (2**dims if layer.boundary == "periodic" else 1)
+    return float(ITEM * sizes.samples * sizes.in_channels * per_channel)
+
+
+def weights(layer: Layer, sizes: Sizes) -> float:
+    """`W`."""
+    dims = len(sizes.points)
+    matrix = sizes.in_channels * sizes.out_channels
+    if layer.type == "SpectralConv":
+        # 2^(D - 1) groups of modes, real and imaginary parts.
+        parts = 2**dims if layer.boundary == "periodic" else 1
+        return float(ITEM * matrix * parts * sizes.modes**dims)
+    return float(ITEM * (matrix * layer.kernel**dims + sizes.out_channels))
+
+
+def widths(layer: Layer) -> tuple[int, int]:
+    """How many points beyond a block, below and above, the outputs of the block read, when the
+    stride divides the block.
+
+    With `c = (k - 1) // 2`, output `i` of a convolution reads `i s - c, ..., i s - c + k - 1`, so a
+    block of `n` points reads from `-c` to `n - s - c + k - 1`. Output `j` of a transposed one reads
+    the points `i` for which `j - i s + c` is one of `0..k-1`, from `ceil((c - k + 1) / s)` to
+    `floor((n s - 1 + c) / s)`.
+    """
+    k, s, c = layer.kernel, layer.stride, (layer.kernel - 1) // 2
+    if layer.type == "PhysicsConvTranspose":
+        return (k - 1 - c) // s, (c + s - 1) // s
+    return c, max(0, k - 1 - c - (s - 1))
+
+
+def halo(layer: Layer, sharding: Sharding, sizes: Sizes) -> float:
+    """`h`. One axis after the other is extended, so that corners come along: axis `i` sends
+    `lower + upper` layers of a block that is extended along the axes before it.
+    """
+    lower, upper = widths(layer)
+    block = [n // count for n, count in zip(sizes.points, sharding.space, strict=True)]
+    total = 0
+    for axis, count in enumerate(sharding.space):
+        if count > 1:
+            total += (lower + upper) * math.prod(block[:axis] + block[axis + 1 :])
+        block[axis] += lower + upper
+    return float(ITEM * sizes.samples * sizes.in_channels * total)

@@ -1,0 +1,114 @@
+"""Times training steps of two blocks of layers on the forced host devices that it is started with.
+
+All devices share one core of this machine, so that nothing gets faster: with `n` devices, a field
+that stays as large takes as long as before, and one of `n` times as many points takes `n` times as
+long, if sharding costs nothing. What is measured is how far it is from that.
+"""
+
+import json
+import os
+import statistics
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+from pdequinox_physconv import PhysicsConv
+from pdequinox_pointwise import PointwiseLinearConv
+from pdequinox_spectralconv import SpectralConv
+
+
+CHANNELS, MODES = 8, 8
+POINTS = {"strong": lambda devices: (64, 48, 48), "weak": lambda devices: (16 * devices, 48, 48)}
+TURNS = 9
+
+
+class Convolutions(eqx.Module):
+    """Two convolutions, as on a level of a U-Net."""
+
+    layers: list[PhysicsConv]
+
+    def __init__(self, key: Any):
+        arguments = dict(kernel_size=3, boundary_mode="periodic")
+        self.layers = [
+            PhysicsConv(3, CHANNELS, CHANNELS, **arguments, key=one) for one in jr.split(key)
+        ]
+
+    def __call__(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = jax.nn.gelu(layer(x))
+        return x
+
+
+class FourierBlock(eqx.Module):
+    """A block of a Fourier neural operator."""
+
+    spectral: SpectralConv
+    pointwise: PointwiseLinearConv
+
+    def __init__(self, key: Any):
+        first, second = jr.split(key)
+        self.spectral = SpectralConv(3, CHANNELS, CHANNELS, MODES, key=first)
+        self.pointwise = PointwiseLinearConv(3, CHANNELS, CHANNELS, key=second)
+
+    def __call__(self, x: Any) -> Any:
+        return jax.nn.gelu(self.spectral(x) + self.pointwise(x))
+
+
+BLOCKS = {"two convolutions": Convolutions, "Fourier block": FourierBlock}
+
+
+def seconds(block: Any, points: tuple[int, ...]) -> list[float]:
+    """Of training steps with the first axis of space shared by all devices."""
+    devices = len(jax.devices())
+    mesh = jax.make_mesh((devices,), ("x",), axis_types=(AxisType.Auto,))
+    everywhere, split = (NamedSharding(mesh, spec) for spec in (P(), P(None, None, "x")))
+    weights, static = eqx.partition(block(jr.key(0)), eqx.is_inexact_array)
+    weights = jax.device_put(weights, everywhere)
+    x = jax.device_put(jr.normal(jr.key(1), (1, CHANNELS, *points)), split)
+
+    def loss(arguments: Any) -> Any:
+        weights, x = arguments
+        return jnp.mean(jax.vmap(eqx.combine(weights, static))(x) ** 2)
+
+    gradients = (jax.tree.map(lambda _: everywhere, weights), split)
+    step = jax.jit(jax.value_and_grad(loss), out_shardings=(everywhere, gradients))
+    program = step.lower((weights, x)).compile()
+    found = []
+    for _ in range(TURNS + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(program((weights, x)))
+        found.append(time.perf_counter() - start)
+    return found[1:]  # The first one touches memory for the first time.
+
+
+def main() -> None:
+    """The command line."""
+    if hasattr(os, "sched_setaffinity"):
+        # Before JAX starts its threads. Otherwise one device would be given all cores for some
+        # layers and one for others, and that would be what the curve shows.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    devices = len(jax.devices())
+    answers = []
+    for name, block in BLOCKS.items():
+        for kind, points in POINTS.items():
+            found = seconds(block, points(devices))
+            low, median, high = statistics.quantiles(found, n=4)
+            answers.append(
+                {
+                    "block": name,
+                    "kind": kind,
+                    "devices": devices,
+                    "median": median,
+                    "quartiles": [low, high],
+                }
+            )
+    print(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()
