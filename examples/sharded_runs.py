@@ -81,6 +81,7 @@ def start(
         # What is started again need not compile again.
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_REMOVE_CUSTOM_PARTITIONING_PTR_FROM_CACHE_KEY": "1",
     }
     name, step = kill_after or (None, 0)
     children, starts = [], {}

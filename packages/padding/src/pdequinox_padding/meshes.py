@@ -4,8 +4,10 @@ For authors of layers: `pdequinox_physconv` and `pdequinox_spectralconv` use it.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from itertools import combinations
 from math import gcd, prod
 from typing import Any, NamedTuple, TypeAlias
 
@@ -26,7 +28,6 @@ Axes: TypeAlias = tuple[str, ...]
 
 Spec: TypeAlias = tuple[Axes, ...]
 """How an array is split: one entry per axis."""
-
 
 Factors: TypeAlias = Sequence[Sequence[Any]]
 """What the axes of the operands and of the result of a primitive count, one name for what is split
@@ -72,8 +73,9 @@ class Request(NamedTuple):
         multiples: Mapping[Any, int],
     ) -> dict[Any, Axes]:
         """Which axes of the mesh every factor is split over: in this order, as the first of the
-        given arrays that is split by it, as far as it can be in all arrays. No two factors share
-        an axis of the mesh. `multiples` has what must be divided other than the arrays' axes.
+        given arrays that is split by it, over those axes that divide it in all arrays, with as many
+        devices as possible. No two factors share an axis of the mesh. `multiples` has what must be
+        divided other than the arrays' axes.
         """
         taken: dict[Any, Axes] = {}
         for factor, candidates in order:
@@ -84,10 +86,8 @@ class Request(NamedTuple):
                 if factor in factors[array] and not taken.get(factor):
                     used = {axis for axes in taken.values() for axis in axes}
                     asked = self.specs[array][list(factors[array]).index(factor)]
-                    axes = [axis for axis in asked if axis not in used]
-                    while any(extent % self.count(tuple(axes)) for extent in extents):
-                        axes.pop()
-                    taken[factor] = tuple(axes)
+                    free = [axis for axis in asked if axis not in used]
+                    taken[factor] = _even(free, self.sizes, extents)
         return taken
 
     def sum_over(
@@ -125,8 +125,7 @@ def on_auto_axes(
 ) -> Array:
     """`function(*operands)`, in which no axis of the mesh has the explicit type, that is, JAX asks
     nobody how the arrays in between are split. The result, of that shape, is split as `spec` says,
-    a function of how the operands are, where the mesh divides it; the last axes first, if an axis
-    of the mesh stands twice.
+    a function of how the operands are, where the mesh divides it.
     """
     if not hasattr(jax.sharding, "auto_axes"):
         return function(*operands)
@@ -135,15 +134,28 @@ def on_auto_axes(
     if mesh is None:
         return function(*operands)
     asked = spec(*(_axes(s, v.ndim) for s, v in zip(shardings, operands, strict=True)))
-    possible: list[Axes] = []
-    for n, axes in reversed(list(zip(shape, asked, strict=True))):
-        free = tuple(axis for axis in axes if not any(axis in other for other in possible))
-        even = n % prod(mesh.shape[axis] for axis in free) == 0
-        possible.insert(0, free if even else ())
-    auto = jax.sharding.auto_axes(
-        function, axes=tuple(mesh.explicit_axes), out_sharding=_named(mesh, tuple(possible))
-    )
-    return auto(*operands)
+    result = tuple(_even(axes, mesh.shape, [n]) for n, axes in zip(shape, asked, strict=True))
+    try:
+        out_sharding = _named(mesh, result)
+        axes = tuple(mesh.explicit_axes)
+        return jax.sharding.auto_axes(function, axes=axes, out_sharding=out_sharding)(*operands)
+    except Exception as error:
+        if type(error).__name__ != "DuplicateSpecError":
+            raise
+        raise ValueError(
+            "A weight must not be split over an axis of the mesh that splits the samples or points "
+            f"of `x` too, if that axis is explicit, got {[str(jax.typeof(v)) for v in operands]}. "
+            "Gather the weight by `jax.sharding.reshard` first, or use automatic axes."
+        ) from error
+
+
+def _even(axes: Sequence[str], sizes: Mapping[str, int], extents: Sequence[int]) -> Axes:
+    """Those axes of the mesh, as many devices as possible, whose number divides all extents."""
+    count = lambda chosen: prod(sizes[axis] for axis in chosen)
+    subsets = [
+        chosen for length in range(len(axes), -1, -1) for chosen in combinations(axes, length)
+    ]
+    return max((s for s in subsets if all(n % count(s) == 0 for n in extents)), key=count)
 
 
 def equally_varying(*values: Array) -> list[Array]:
@@ -216,8 +228,11 @@ def register_partitioned(
             (result,) = context.avals_out
             call = _partitioned(partial(split, **parameters), rule, shapes, result.dtype)
             # Without this, JAX's cache on disk could take programs that differ in nothing but the
-            # parameters for the same.
-            key = hashlib.sha256(repr((primitive.name, parameters)).encode()).hexdigest()
+            # parameters, or the version of this code, for the same.
+            names = (__name__.partition(".")[0], split.__module__.partition(".")[0])
+            versions = [sys.modules[name].__version__ for name in names]
+            identity = (primitive.name, versions, parameters)
+            key = hashlib.sha256(repr(identity).encode()).hexdigest()
             function = partial(_with_metadata, call, key)
         return mlir.lower_fun(function, multiple_results=False)(context, *operands)
 
@@ -230,10 +245,16 @@ def _with_metadata(call: Callable[..., Array], key: str, *operands: Array) -> Ar
 
 
 def _named_mesh(context: Any) -> Any:
-    """The mesh, if XLA is to partition the program, and over axes that have names."""
-    axes = context.module_context.axis_context
-    devices = getattr(axes, "device_assignment", None) or ()
-    return getattr(axes, "abstract_mesh", None) if len(devices) > 1 else None
+    """The mesh, if XLA is to partition the program, and over axes that have names. A program that
+    is exported cannot ask Python any more, and one whose shapes are open cannot be asked about.
+    """
+    module = context.module_context
+    exported = getattr(getattr(module, "lowering_parameters", None), "for_export", False)
+    shapes = [aval.shape for aval in (*context.avals_in, *context.avals_out)]
+    if exported or not all(isinstance(n, int) for shape in shapes for n in shape):
+        return None
+    devices = getattr(module.axis_context, "device_assignment", None) or ()
+    return getattr(module.axis_context, "abstract_mesh", None) if len(devices) > 1 else None
 
 
 def _partitioned(
@@ -257,10 +278,10 @@ def _partitioned(
 
     # Of this function JAX takes the shape of the result alone.
     call = custom_partitioning(lambda *operands: jnp.zeros(shapes[-1], dtype))
-    notation, sizes = rule
+    words, sizes = rule
     call.def_partition(
         partition=partition,
-        sharding_rule=notation,
+        sharding_rule=words,
         # JAX's own fails where XLA has split an axis over a part of one of the mesh.
         decode_shardings=False,
         **sizes,

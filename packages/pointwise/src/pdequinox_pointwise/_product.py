@@ -34,9 +34,19 @@ def pointwise(
     if mesh is None:
         return product(weight, x)
     rows, space = shardings[0].spec[0], shardings[1].spec[1:]
-    result = NamedSharding(mesh, PartitionSpec(rows, *space))
-    axes = tuple(mesh.explicit_axes)
-    return jax.sharding.auto_axes(product, axes=axes, out_sharding=result)(weight, x)
+    try:
+        result = NamedSharding(mesh, PartitionSpec(rows, *space))
+        axes = tuple(mesh.explicit_axes)
+        return jax.sharding.auto_axes(product, axes=axes, out_sharding=result)(weight, x)
+    except Exception as error:
+        if type(error).__name__ != "DuplicateSpecError":
+            raise
+        found = [str(jax.typeof(value)) for value in (weight, x)]
+        raise ValueError(
+            "A weight must not be split over an axis of the mesh that splits the samples or points "
+            f"of `x` too, if that axis is explicit, got {found}. "
+            "Gather the weight by `jax.sharding.reshard` first, or use automatic axes."
+        ) from error
 
 
 def _varies(x: Array) -> bool:
