@@ -31,7 +31,7 @@ def pointwise(
         return lax.dot_general(weight, x, (((1,), (0,)), ((), ())))
     shardings = [jax.typeof(value).sharding for value in (weight, x)]
     mesh = next((s.mesh for s in shardings if s.mesh.shape and s.mesh.explicit_axes), None)
-    if mesh is None:
+    if mesh is None or not hasattr(jax.sharding, "auto_axes"):
         return product(weight, x)
     rows, space = shardings[0].spec[0], shardings[1].spec[1:]
     try:
