@@ -5,14 +5,12 @@ communication must find, and this project sends nothing as large.
 
 import math
 
-import jax
 import pytest
 from collectives import on_devices
+from mesh_cases import ON_MESHES
 
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(jax, "shard_map"), reason="this version has no explicit axes of meshes"
-)
+pytestmark = pytest.mark.skipif(not ON_MESHES, reason="this version leaves meshes to XLA")
 
 SHAPE = (16, 4, 64, 48)
 """Samples, channels, points: every sharding divides it."""

@@ -256,7 +256,8 @@ def test_a_weight_and_a_batch_over_one_explicit_axis():
         from pdequinox_physconv import PhysicsConv
 
         layer = PhysicsConv(1, 3, 8, 3, boundary_mode="periodic", key=jax.random.key(1))
-        split = NamedSharding(jax.make_mesh((8,), ("a",)), P("a"))
+        axis_types = (jax.sharding.AxisType.Explicit,)
+        split = NamedSharding(jax.make_mesh((8,), ("a",), axis_types=axis_types), P("a"))
         weight, x = jax.device_put((layer.weight, jax.numpy.zeros((8, 3, 16))), split)
         layer = eqx.tree_at(lambda layer: layer.weight, layer, weight)
         try:

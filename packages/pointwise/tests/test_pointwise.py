@@ -207,3 +207,11 @@ def test_any_number_of_samples_and_points():
     expected = np.einsum("oi,bij->boj", weight, np.asarray(x, float)) + bias
     magnitude = np.einsum("oi,bij->boj", np.abs(weight), np.abs(np.asarray(x, float))) + abs(bias)
     oracles.assert_within_rounding(exported.call(x), expected, magnitude, 5)
+
+
+def test_linear_transpose_by_the_field():
+    layer = PointwiseLinearConv(1, 4, 6, use_bias=False, key=jr.key(0))
+    y = jnp.asarray(np.random.default_rng(0).standard_normal((6, 5)), jnp.float32)
+    (x,) = jax.linear_transpose(lambda x: layer(x), jnp.zeros((4, 5)))(y)
+    weight, y = np.asarray(layer.weight, float)[..., 0], np.asarray(y, float)
+    oracles.assert_within_rounding(x, weight.T @ y, abs(weight).T @ abs(y), 6)

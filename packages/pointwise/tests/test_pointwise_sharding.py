@@ -3,6 +3,7 @@ channels and the gradients of the weights.
 """
 
 import pytest
+from collectives import on_devices
 from mesh_cases import assert_close, assert_sent, KINDS, on_mesh, ON_MESHES
 
 
@@ -66,3 +67,24 @@ def test_channels_send_what_a_product_of_matrices_needs(found, name, kind):
         assert collective["size"] <= field, collective
     large = lambda what: [c for c in measured[what] if c["size"] > measured["weights"]]
     assert len(large("forward")) <= 1 and len(large("gradients")) <= 2
+
+
+def test_a_weight_and_a_batch_over_one_explicit_axis():
+    message = on_devices(
+        """
+        import equinox as eqx, jax, json
+        from jax.sharding import NamedSharding, PartitionSpec as P
+        from pdequinox_pointwise import PointwiseLinearConv
+
+        layer = PointwiseLinearConv(1, 3, 8, key=jax.random.key(1))
+        axis_types = (jax.sharding.AxisType.Explicit,)
+        split = NamedSharding(jax.make_mesh((8,), ("a",), axis_types=axis_types), P("a"))
+        weight, x = jax.device_put((layer.weight, jax.numpy.zeros((8, 3, 16))), split)
+        layer = eqx.tree_at(lambda layer: layer.weight, layer, weight)
+        try:
+            jax.jit(lambda x: jax.vmap(layer)(x))(x)
+        except ValueError as error:
+            print(json.dumps(str(error)))
+        """
+    )
+    assert "must not be split over an axis of the mesh that splits the samples" in message
