@@ -16,6 +16,7 @@ import difflib
 import hashlib
 import inspect
 import io
+import itertools
 import json
 import os
 import re
@@ -26,10 +27,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -38,11 +40,11 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests" / "support"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from collectives import collectives
 
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
     "PhysicsConv": "pdequinox_physconv",
     "PhysicsConvTranspose": "pdequinox_physconv",
@@ -55,7 +57,7 @@ PACKAGES = {
 PLATFORMS = ("cpu", "cuda", "tpu")
 DEVICES, BATCH, MEMBERS = 8, 8, 3
 SHOWN = 12
-"""Lines of a difference, unless it is asked for."""
+"""So many lines of a difference, unless it is asked for."""
 
 MIXED = (("neumann", "dirichlet_cell"), "periodic")
 CONV, TRANSPOSE, SPECTRAL = "PhysicsConv", "PhysicsConvTranspose", "SpectralConv"
@@ -68,15 +70,16 @@ USUAL = {
 }
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True)
+class Layer:
     """A layer, as its constructor and a call take it, and one sample; the rest is as usual."""
 
     type: str
     shape: tuple[int, ...]
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = field(default_factory=dict)
     ways: tuple[str, ...] = ("forward", "gradient")
     dtype: str = "float32"
-    call: dict[str, Any] = {}
+    call: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> Any:
         """With shapes for arrays."""
@@ -90,7 +93,8 @@ class Layer(NamedTuple):
         return eqx.filter_eval_shape(lambda key: make(**given, key=key), jax.random.key(0))
 
 
-class Padding(NamedTuple):
+@dataclass(frozen=True)
+class Padding:
     """An array that is extended."""
 
     shape: tuple[int, ...]
@@ -311,22 +315,54 @@ def stable(lowered: Any) -> str:
     what these are called, the names of results, addresses of Python objects, and the version that
     custom calls have for JAX's cache. Long constants are given by their hash.
     """
-    text = lowered.as_text()
-    text = re.sub(r"dense<\"0x(\w{64,})\">", lambda m: f"dense<hash {digest(m[1])}>", text)
-    text = re.sub(r" \{jax.result_info = \"[^\"]*\"\}|jax.result_info = \"[^\"]*\", ", "", text)
-    text = re.sub(r"pdequinox = \"\w+\"", "pdequinox", text)
-    text = re.sub(r"(custom_call @CustomSPMD.*?backend_config = )\"[^\"]*\"", r"\1address", text)
-    text = re.sub(r"^module @\w+", "module", text)
-    functions = re.findall(r"func\.func private @([\w.]+|\"[^\"]*\")", text)
-    # In the order in which they are called.
-    names: dict[str, str] = {}
-    rename = lambda m: names.setdefault(m[0], f"@f{len(names)}") if m[1] in functions else m[0]
-    return re.sub(r"@([\w.]+|\"[^\"]*\")", rename, text)
+    text = inlined(lowered.as_text())
+    short = lambda m: f'dense<"{hashlib.sha256(m[1].encode()).hexdigest()}">'
+    text = re.sub(r'dense<"(0x\w{64,})">', short, text)
+    text = re.sub(r"jax\.result_info = \"[^\"]*\"(, )?", "", text)
+    text = re.sub(r'pdequinox = "\w+"', 'pdequinox = ""', text)
+    return re.sub(r'(@CustomSPMDPartitioning\(.*backend_config = )"[^"]*"', r'\1""', text)
 
 
-def digest(text: str) -> str:
-    """A hash."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def inlined(text: str) -> str:
+    """The text with its functions written where they are called, and its values numbered anew."""
+    head, *functions = re.split(r"^  func\.func \w+ @", text, flags=re.MULTILINE)
+    bodies = {}
+    for function in functions:
+        name, rest = function.split("(", 1)
+        bodies[name] = rest.partition("\n  }\n")[0].splitlines()
+    count, lines = itertools.count(), [head]
+
+    def write(name: str, indent: str, given: list[str] | None = None) -> list[str]:
+        """The values that it returns."""
+        header, *body = bodies[name]
+        values: dict[str, str] = {}
+
+        def use(m: re.Match[str]) -> str:
+            # It is defined where `=` or a type follows. Another region may use the name again.
+            if m[3]:
+                values[m[1]] = f"%{next(count)}"
+            return values.get(m[1] + m[2]) or values[m[1]] + m[2]
+
+        rename = lambda line: re.sub(r"(%\w+)((?:#\d+)?)(?=(: |(?::\d+)? = )?)", use, line)
+        if given is None:
+            lines.append(f"main({rename(header)}")
+        else:
+            values |= zip(re.findall(r"(%\w+): ", header), given, strict=True)
+        for line in body:
+            call = re.match(r"( *)(?:(%\w+)(?::\d+)? = )?(?:func\.)?call @([^(]+)\((.*?)\) :", line)
+            if call is not None:
+                operands = rename(call[4]).split(", ") if call[4] else []
+                results = write(call[3], indent + call[1][4:], operands)
+                values |= {f"{call[2]}#{i}": value for i, value in enumerate(results)}
+                values |= dict.fromkeys([call[2]], *results[:1])
+            elif given is not None and line.startswith("    return"):
+                return re.findall(r"%\w+(?:#\d+)?", rename(line.partition(" : ")[0]))
+            else:
+                lines.append(indent + rename(line))
+        return []
+
+    write("main", "")
+    return "\n".join(lines)
 
 
 def programs() -> Iterator[tuple[str, Callable[[], Iterator[tuple[str, str]]]]]:
@@ -354,39 +390,43 @@ def record(file: Path, only: str) -> None:
             # What a commit cannot do is a result too.
             found[f"{name}, error"] = f"{type(error).__name__}: {error}"
     folders = {name: str(import_module(name).__file__) for name in sorted(set(PACKAGES.values()))}
-    file.write_text(
-        json.dumps({"jax": jax.__version__, "packages": folders, "programs": found}, indent=1)
-    )
+    written = {"jax": jax.__version__, "packages": folders, "programs": found}
+    file.write_text(json.dumps(written, indent=1))
     print(f"{file}: {len(found)} programs, {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
 def compare(old: Path, new: Path, show: str | None) -> bool:
-    """Prints what differs; whether anything does."""
+    """Prints, for each case, what differs; whether anything does."""
     before, after = (json.loads(file.read_text())["programs"] for file in (old, new))
-    different = 0
-    for name in before | after:
-        pair = before.get(name), after.get(name)
-        if pair[0] == pair[1]:
-            state = "identical"
-        elif None in pair:
-            state = "only in the " + ("new" if pair[0] is None else "old")
-        else:
-            state = "differs"
-        if name.endswith(", error"):
-            state += f": {pair[0] or pair[1]}".partition("\n")[0]
-        print(f"{name}: {state}")
-        if pair[0] == pair[1]:
-            continue
-        different += 1
-        lines = [(text or "").splitlines() for text in pair]
-        difference = list(difflib.unified_diff(*lines, "old", "new", n=1, lineterm=""))[2:]
-        whole = show is not None and show in name
-        for line in difference if whole else difference[:SHOWN]:
-            print("    " + (line if whole else line[:160]))
-        if not whole and len(difference) > SHOWN:
-            print(f"    ... {len(difference) - SHOWN} more lines")
-    print(f"{different} of {len(before | after)} programs differ.")
-    return different > 0
+    names = before | after
+    different = {name for name in names if before.get(name) != after.get(name)}
+    for case, group in itertools.groupby(names, key=lambda name: name.partition(":")[0]):
+        recorded = list(group)
+        differing = [name for name in recorded if name in different]
+        print(f"{case}: {len(differing) or 'none'} of {len(recorded)} programs differ")
+        for name in recorded:
+            pair = [programs.get(name) for programs in (before, after)]
+            if name.endswith(", error"):
+                print(f"  {name}, {pair}"[:400])
+            elif None in pair:
+                print(f"  {name}: only in the {'new' if pair[0] is None else 'old'} one")
+            elif name in different:
+                print(f"  {name}")
+                whole = show is not None and show in name
+                lines = differences(*pair)
+                for line in lines if whole else lines[:SHOWN]:
+                    print("    " + (line if whole else line[:160]))
+                if not whole and len(lines) > SHOWN:
+                    print(f"    ... and {len(lines) - SHOWN} lines more")
+    print(f"{len(different)} of {len(names)} programs differ.")
+    return bool(different)
+
+
+def differences(old: str, new: str) -> list[str]:
+    """The lines that differ, by more than the numbers of values where any do."""
+    plain = [re.sub(r"%\d+", "%", text) for text in (old, new)]
+    before, after = (text.splitlines() for text in (plain if plain[0] != plain[1] else (old, new)))
+    return list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
 
 
 def against(commit: str, only: str, show: str | None) -> bool:
@@ -407,7 +447,7 @@ def against(commit: str, only: str, show: str | None) -> bool:
             packages = json.loads(recorded[-1].read_text())["packages"]
             if not all(Path(file).is_relative_to(root) for file in packages.values()):
                 raise RuntimeError(f"Not all packages are those of {root}: {packages}.")
-        return compare(*recorded, show)
+        return compare(recorded[0], recorded[1], show)
 
 
 def main() -> None:
