@@ -115,7 +115,9 @@ CASES: dict[str, Layer | Padding] = {
     "conv 1-D dirichlet": Layer(CONV, (3, 33), dict(out_channels=5, boundary_mode="dirichlet")),
     "conv 1-D neumann": Layer(CONV, (3, 33), dict(kernel_size=5, boundary_mode="neumann")),
     "conv 1-D neumann_cell": Layer(CONV, (3, 32), dict(boundary_mode="neumann_cell")),
-    "conv 1-D dirichlet_node": Layer(CONV, (3, 32), dict(boundary_mode="dirichlet_node")),
+    "conv 1-D dirichlet_node": Layer(
+        CONV, (3, 32), dict(kernel_size=5, boundary_mode="dirichlet_node")
+    ),
     "conv 1-D dirichlet_cell": Layer(CONV, (3, 32), dict(boundary_mode="dirichlet_cell")),
     "conv 1-D outflow": Layer(CONV, (3, 32), dict(stride=2, boundary_mode="outflow")),
     "conv 1-D even": Layer(CONV, (3, 32), dict(kernel_size=4, dilation=2, use_bias=False)),
@@ -218,6 +220,7 @@ MESHES: dict[str, tuple[Layer, dict[str, int], P, P]] = {
         P(None, None, "x", "y"),
         P(),
     ),
+    "spectral, channels": (Layer(SPECTRAL, (16, 16, 16)), {"c": 8}, P(None, "c"), P(None, "c")),
     "pointwise, space": (
         Layer("PointwiseLinearConv", (4, 16, 16)),
         {"s": 2, "x": 4},
@@ -301,7 +304,9 @@ def on_mesh(name: str, what: str, kind: AxisType) -> Iterator[tuple[str, str]]:
     function, *arguments = way(f"batch {what}".removesuffix(" forward"), apply, weights, x)
     # The cotangent and the samples; weights are placed already.
     arguments = [a if a is weights else place(spec)(a) for a in arguments]
-    lowered = jax.jit(function).trace(*arguments).lower()
+    results = arguments[-1] if what == "forward" else tuple(arguments[-2:])
+    shardings = jax.tree.map(lambda v: v.sharding, results)
+    lowered = jax.jit(function, out_shardings=shardings).lower(*arguments)
     yield "cpu", stable(lowered)
     found = Counter(
         f"{c.kind} {c.dtypes} {c.shapes} among {c.group}, {c.times} times"
@@ -401,9 +406,9 @@ def compare(old: Path, new: Path, show: str | None) -> bool:
     names = before | after
     different = {name for name in names if before.get(name) != after.get(name)}
     for case, group in itertools.groupby(names, key=lambda name: name.partition(":")[0]):
-        recorded = list(group)
-        differing = [name for name in recorded if name in different]
-        print(f"{case}: {len(differing) or 'none'} of {len(recorded)} programs differ")
+        recorded, last = list(group), []
+        differing = len(different.intersection(recorded))
+        print(f"{case}: {differing or 'none'} of {len(recorded)} programs differ")
         for name in recorded:
             pair = [programs.get(name) for programs in (before, after)]
             if name.endswith(", error"):
@@ -411,13 +416,15 @@ def compare(old: Path, new: Path, show: str | None) -> bool:
             elif None in pair:
                 print(f"  {name}: only in the {'new' if pair[0] is None else 'old'} one")
             elif name in different:
-                print(f"  {name}")
-                whole = show is not None and show in name
                 lines = differences(*pair)
-                for line in lines if whole else lines[:SHOWN]:
-                    print("    " + (line if whole else line[:160]))
-                if not whole and len(lines) > SHOWN:
-                    print(f"    ... and {len(lines) - SHOWN} lines more")
+                print(f"  {name}{', the same' if lines == last else ''}")
+                if show is not None and show in name:
+                    print("\n".join(lines))
+                elif lines != last:
+                    print("\n".join(f"    {line[:160]}" for line in lines[:SHOWN]))
+                    if len(lines) > SHOWN:
+                        print(f"    ... and {len(lines) - SHOWN} lines more")
+                last = lines
     print(f"{len(different)} of {len(names)} programs differ.")
     return bool(different)
 
