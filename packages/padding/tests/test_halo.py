@@ -19,7 +19,7 @@ import oracles
 import pytest
 from hypothesis import given, strategies as st
 
-from pdequinox_padding import BOUNDARY_MODES, halo_pad
+from pdequinox_padding import Boundary, BOUNDARY_MODES, halo_pad
 from pdequinox_padding._exchange import exchange
 
 
@@ -56,7 +56,7 @@ def test_transfers_bring_the_extension_and_nothing_else(data):
     ends = data.draw(st.just(periodic) | st.sampled_from(mixed), "ends")
     widths = data.draw(st.tuples(st.integers(0, 40), st.integers(0, 40)), "widths")
     total, (lower, upper), constants = size * blocks, widths, (0.5, -3.0)
-    plan = exchange(size, blocks, widths, ends)
+    plan = exchange(size, blocks, widths, Boundary.parse([ends], 1).axes[0])
 
     field = np.random.default_rng(0).permutation(total) + 1.0
     rows, constant = oracles.extension_matrix(range(-lower, total + upper), total, ends, constants)
@@ -87,7 +87,7 @@ def test_a_width_within_the_block_is_one_transfer(mode, widths):
     if mode == "periodic":
         up, down = [*up, (blocks - 1, 0)], [*down, (0, blocks - 1)]
     expected = [each for each in ((size - lower, size, up), (0, upper, down)) if each[0] < each[1]]
-    transfers = exchange(size, blocks, widths, (mode, mode)).transfers
+    transfers = exchange(size, blocks, widths, Boundary.parse(mode, 1).axes[0]).transfers
     actual = [(start, stop, sorted(pairs)) for start, stop, pairs in transfers]
     assert sorted(actual) == sorted((start, stop, sorted(pairs)) for start, stop, pairs in expected)
 

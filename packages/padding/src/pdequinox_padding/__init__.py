@@ -1,6 +1,7 @@
 """Boundary modes of fields on structured grids, and padding that extends a field over them."""
 
 from ._boundary import (
+    Boundary as Boundary,
     BOUNDARY_MODES as BOUNDARY_MODES,
     BoundaryMode as BoundaryMode,
     Ends as Ends,

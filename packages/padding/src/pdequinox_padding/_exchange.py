@@ -6,8 +6,10 @@ import functools
 from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
-from ._boundary import Ends
-from ._extension import Run, runs, Source, source
+import numpy as np
+
+from ._boundary import Kind
+from ._extension import join, Run, Source, source
 
 
 class Transfer(NamedTuple):
@@ -42,8 +44,8 @@ class Exchange(NamedTuple):
 
 
 @functools.cache
-def exchange(size: int, blocks: int, widths: tuple[int, int], ends: Ends) -> Exchange:
-    """The extension of every block of an axis of `blocks` blocks of `size` points.
+def exchange(size: int, blocks: int, widths: tuple[int, int], ends: tuple[Kind, Kind]) -> Exchange:
+    """Plans the extension of every block of an axis of `blocks` blocks of `size` points.
 
     Position `p` of block `d` is position `d * size + p` of the axis, and its source lies in some
     block, whose distance from `d` is the hop. All that is sent over one hop can be sent at once,
@@ -51,16 +53,17 @@ def exchange(size: int, blocks: int, widths: tuple[int, int], ends: Ends) -> Exc
     them needs, one transfer for every interval of it: nothing that none needs, and nothing twice.
     """
 
-    def locate(block: int, position: int) -> tuple[int, Source]:
-        found = source(block * size + position, size * blocks, ends)
-        if found.sign == 0:
-            return 0, found
-        owner, index = divmod(found.index, size)
-        hop = owner - block
-        return hop % blocks if ends[0] == "periodic" else hop, found._replace(index=index)
+    def locate(block: int, positions: range) -> list[tuple[int, Source]]:
+        found = source(block * size + np.arange(len(positions)) + positions.start, total, ends)
+        owners, indices = np.divmod(found.index, size)
+        hops = (owners - block) % blocks if ends[0].wraps else owners - block
+        hops = np.where(found.sign == 0, 0, hops)
+        columns = (each.tolist() for each in (hops, indices, *found[1:]))
+        return [(hop, Source(*of)) for hop, *of in zip(*columns, strict=True)]
 
+    total = size * blocks
     sides = [
-        [[locate(block, position) for position in positions] for block in range(blocks)]
+        [locate(block, positions) for block in range(blocks)]
         for positions in (range(-widths[0], 0), range(size, size + widths[1]))
     ]
 
@@ -94,7 +97,7 @@ def exchange(size: int, blocks: int, widths: tuple[int, int], ends: Ends) -> Exc
             pieces = tuple(
                 Piece(strip, run)
                 for strip, group in groupby(placed, lambda each: each[0])
-                for run in runs(found for _, found in group)
+                for run in join(Run(found, 0, 1) for _, found in group)
             )
             where.setdefault(pieces, []).append(block)
         common_first = sorted(where.items(), key=lambda item: -len(item[1]))

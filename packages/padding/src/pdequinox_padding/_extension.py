@@ -1,22 +1,27 @@
 """Which grid point, with which sign, a field's extension repeats; pure functions on integers."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-from ._boundary import Ends
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._boundary import Kind
 
 
 class Source(NamedTuple):
-    """A value of the extension: `sign * x[index] + lower * v + upper * w`.
+    """A value of the extension: `sign * x[index] + lower * v + upper * w`; all four are integers,
+    or arrays of integers.
 
     `v` and `w` are the Dirichlet values at the two ends of the axis. A `sign` of 0 means that
     the field does not enter; `index` is 0 then.
     """
 
-    index: int
-    sign: int
-    lower: int
-    upper: int
+    index: int | np.ndarray
+    sign: int | np.ndarray
+    lower: int | np.ndarray
+    upper: int | np.ndarray
 
 
 class Run(NamedTuple):
@@ -29,58 +34,133 @@ class Run(NamedTuple):
     length: int
 
 
-# Distance (in points) from an end node to the mirror image of the point that lies one point
-# outside of it, and the sign of the image. The mirror stands on the end node, on the face half a
-# point outside, or on the wall node one point outside.
-_MIRRORS = {
-    "neumann": (1, 1),
-    "neumann_cell": (0, 1),
-    "dirichlet_cell": (0, -1),
-    "dirichlet_node": (-1, -1),
-}
+# Between two mirrors, in half points t from the lower one, with the other at t = L: point j is at
+# t = 2j - A, where A = -(lower mirror), and L = 2(N-1) + (upper mirror) - A. The mirrors say
+#
+#     e(-t) = s_l e(t) + (1 - s_l) V    and    e(2L - t) = s_u e(t) + (1 - s_u) W,
+#
+# the latter with -t for t, and then the former, that a period on
+#
+#     e(t + 2L) = s_u e(-t) + (1 - s_u) W = sigma e(t) + c,
+#     sigma = s_l s_u,    c = s_u (1 - s_l) V + (1 - s_u) W,
+#
+# and so e(t + 2L q) = sigma^q e(t) + S_q c, where S_q = q if sigma = 1, and q mod 2 if it is -1,
+# for every integer q. An odd mirror on a point that is not stored (t = 0 or t = L) says that this
+# point has the wall's value. If L = 0, all points are images of the only one.
 
 
-def source(position: int, size: int, ends: Ends) -> Source:
-    """What the extension of an axis of `size` points holds at `position`.
+def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
+    """Finds what the extension of an axis of `size` points holds at every one of the positions."""
+    j = np.asarray(positions, np.int64)
+    nothing = np.zeros_like(j)
+    low, up = ends
+    if low.wraps:
+        return Source(j % size, nothing + 1, nothing, nothing)
+    if _constant(size, ends):
+        return Source(nothing, nothing + 1, nothing, nothing)
+    if low.mirror is not None and up.mirror is not None:
+        start, length = -low.mirror, _length(size, ends)
+        turns, t = np.divmod(2 * j - start, 2 * length)
+        beyond = t > length
+        point = (np.where(beyond, 2 * length - t, t) + start) // 2
+        even = low.sign == up.sign
+        sums = turns if even else turns % 2
+        swap = nothing + 1 if even else 1 - 2 * sums
+        sign = swap * np.where(beyond, up.sign, 1)
+        lower = sums * up.sign * (1 - low.sign)
+        upper = swap * np.where(beyond, 1 - up.sign, 0) + sums * (1 - up.sign)
+    else:
+        # What is moved by the one mirror that there may be cannot come back to it.
+        below, above = j < 0, j >= size
+        point, sign, lower, upper = j, nothing + 1, nothing, nothing
+        if low.mirror is not None:
+            point = np.where(below, -low.mirror - j, j)
+            sign, lower = np.where(below, low.sign, 1), np.where(below, 1 - low.sign, 0)
+        if up.mirror is not None:
+            point = np.where(above, 2 * (size - 1) + up.mirror - j, j)
+            sign, upper = np.where(above, up.sign, 1), np.where(above, 1 - up.sign, 0)
+    # What is not on the grid now is the point on a mirror, or beyond an end that has none.
+    below = (point < 0) & ~_copies(low)
+    above = (point >= size) & ~_copies(up)
+    lower, upper = lower + np.where(below, sign, 0), upper + np.where(above, sign, 0)
+    sign = np.where(below | above, 0, sign)
+    return Source(np.where(sign == 0, 0, np.clip(point, 0, size - 1)), sign, lower, upper)
 
-    An end's formula moves a position outside of it to one on its other side; that position may
-    lie beyond the other end, whose formula moves it again, and so on until it is on the grid: the
-    unfolding of the field between two mirrors.
+
+def _copies(kind: Kind) -> np.bool_:
+    """Whether all beyond this end is the end node's value."""
+    return np.bool_(kind.mirror is None and kind.sign == 1)
+
+
+def _constant(size: int, ends: tuple[Kind, Kind]) -> bool:
+    return size == 1 and ends[0].sign == ends[1].sign == 1
+
+
+def _length(size: int, ends: tuple[Kind, Kind]) -> int:
+    """Twice the distance between the mirrors, which is in points the distance between two images
+    of the grid that are not reversed.
     """
-    sign, walls = 1, [0, 0]
-    while not 0 <= position < size:
-        end = 0 if position < 0 else 1
-        outside = -position if end == 0 else position - (size - 1)
-        mode = ends[end]
-        if mode == "periodic":
-            position %= size
-            continue
-        if mode == "outflow":
-            inside = 0
-        elif mode == "dirichlet" or (mode == "dirichlet_node" and outside == 1):
-            walls[end] += sign
-            return Source(0, 0, *walls)
-        elif ends == ("neumann", "neumann") and size == 1:
-            inside = 0  # The two mirrors coincide on the only node: the extension is constant.
-        else:
-            offset, parity = _MIRRORS[mode]
-            inside = outside - 1 + offset
-            if parity < 0:
-                walls[end] += 2 * sign
-                sign = -sign
-        position = inside if end == 0 else size - 1 - inside
-    return Source(position, sign, *walls)
+    return 2 * (size - 1) + ends[0].mirror + ends[1].mirror
 
 
-def runs(sources: Iterable[Source]) -> list[Run]:
-    """The sources of neighbouring values, in as few runs as possible."""
+def period(size: int, ends: tuple[Kind, Kind]) -> int | None:
+    """After how many points everything that enters the extension repeats, but for the growth of
+    wall values; `None` if it never does, or all is the same.
+    """
+    if _constant(size, ends):
+        return None
+    if ends[0].wraps:
+        return size
+    if ends[0].mirror is None or ends[1].mirror is None:
+        return None
+    return _length(size, ends) * (1 if ends[0].sign == ends[1].sign else 2)
+
+
+@lru_cache(4096)
+def runs(start: int, stop: int, size: int, ends: tuple[Kind, Kind]) -> tuple[Run, ...]:
+    """Finds the values of the extension at `start..stop-1`, in as few runs as possible.
+
+    The work is that of the number of runs: the grid and its images begin and end at known places,
+    and between two of these the index goes up by the same step.
+    """
+    if start >= stop:
+        return ()
+    if _constant(size, ends):
+        return (Run(Source(0, 1, 0, 0), 0, stop - start),)
+    low, up = ends
+    edges = [0, size]
+    if low.mirror is not None:
+        edges += [1 - low.mirror - size, 1 - low.mirror]
+    if up.mirror is not None:
+        edges += [size - 1 + up.mirror, 2 * size - 1 + up.mirror]
+    places = np.array(edges)
+    if low.wraps or (low.mirror is not None and up.mirror is not None):
+        turn = size if low.wraps else _length(size, ends)
+        turns = np.arange(start // turn - 1, stop // turn + 2)
+        places = np.add.outer(turns * turn, places).ravel()
+    inside = places[(start < places) & (places < stop)]
+    firsts = np.unique(np.append(inside, start))
+    lengths = np.diff(np.append(firsts, stop))
+    found = source(firsts, size, ends)
+    steps = np.where(lengths > 1, source(firsts + 1, size, ends).index - found.index, 0)
+    columns = (each.tolist() for each in (*found, steps, lengths))
+    return join(Run(Source(*of), step, length) for *of, step, length in zip(*columns, strict=True))
+
+
+def join(parts: Iterable[Run]) -> tuple[Run, ...]:
+    """Joins neighbouring runs to as few as possible, as if their points came one by one."""
     result: list[Run] = []
-    for new in sources:
+    for part in parts:
+        first, step, length = part
         if result:
-            first, step, length = result[-1]
-            jump = new.index - (first.index + step * (length - 1))
-            if new[1:] == first[1:] and abs(jump) <= 1 and (length == 1 or jump == step):
-                result[-1] = Run(first, jump, length + 1)
-                continue
-        result.append(Run(new, 0, 1))
-    return result
+            last = result[-1]
+            jump = first.index - (last.first.index + last.step * (last.length - 1))
+            fits = abs(jump) <= 1 and (last.length == 1 or jump == last.step)
+            if fits and first[1:] == last.first[1:]:
+                taken = length if length == 1 or step == jump else 1
+                result[-1] = Run(last.first, jump, last.length + taken)
+                first = first._replace(index=first.index + step)
+                length -= taken
+        if length:
+            result.append(Run(first, step if length > 1 else 0, length))
+    return tuple(result)

@@ -4,7 +4,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TYPE_CHECKING, TypeAlias
+from typing import Any, NamedTuple, no_type_check, TypeAlias
 
 import jax
 import jax.lax as lax
@@ -13,18 +13,25 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from ._boundary import BoundaryMode
+from ._boundary import Boundary, BoundaryMode
 from ._exchange import exchange, Halo
-from ._pad import AxisWidths, Extension, pad_arguments, pad_axis, values_of, WallPair, WallValue
+from ._pad import (
+    AxisWidths,
+    extend_axis,
+    Extension,
+    extensions,
+    pad_arguments,
+    values_of,
+    WallPair,
+    WallValue,
+    Widths,
+)
 
 
-if TYPE_CHECKING:
-    AxisNames: TypeAlias = Sequence[str | Sequence[str] | None]
-else:
-    # See `BoundaryMode`: the checks below have the better messages.
-    AxisNames = Any
+AxisNames: TypeAlias = Sequence[str | Sequence[str] | None]
 
 
+@no_type_check
 def halo_pad(
     x: ArrayLike,
     widths: AxisWidths,
@@ -80,23 +87,40 @@ def halo_pad(
     `jax.shard_map` makes known, and `jax.sharding.use_abstract_mesh` elsewhere; without it,
     `ValueError`.
     """
-    x, extensions = pad_arguments(x, widths, boundary_mode, value)
-    blocks = _blocks(axis_names, len(extensions))
-    for extension, of_axis in zip(extensions, blocks, strict=True):
-        x = _halo_axis(x, extension, of_axis)
-    return x
+    x, pairs, boundary, values = pad_arguments(x, widths, boundary_mode, value)
+    _check_names(axis_names, len(pairs))
+    return extend_block(x, pairs, boundary, axis_names, values)
+
+
+def extend_block(
+    x: Array,
+    widths: Widths,
+    boundary: Boundary,
+    axis_names: AxisNames,
+    values: Sequence[WallPair] | None = None,
+) -> Array:
+    """Extends a device's block of a field as [`pdequinox_padding.halo_pad`][] does, without a
+    check. For `values`, see `extend`, which extends a whole field.
+    """
+    dtype = x.dtype
+    x, axes = extensions(x, widths, boundary, values)
+    for extension, entry in zip(axes, axis_names, strict=True):
+        x = _extend_axis(x, extension, _blocks(entry), dtype)
+    return x.astype(dtype)
 
 
 class Blocks(NamedTuple):
     """The mesh axes that an axis is split over, the major one first, without those of one device;
-    and the number that `ppermute` gives to the device of every block.
+    the same in their order in the mesh; and the number that `ppermute`, for the latter, gives to
+    the device of every block.
     """
 
     names: tuple[str, ...]
+    ordered: tuple[str, ...]
     devices: tuple[int, ...]
 
 
-def _blocks(axis_names: Any, num_spatial_dims: int) -> list[Blocks]:
+def _check_names(axis_names: Any, num_spatial_dims: int) -> None:
     allowed = (
         f"`axis_names` must be a sequence of one entry per padded axis ({num_spatial_dims} here), "
         "each None, the name of a mesh axis or a tuple of names, all of them different and bound "
@@ -106,54 +130,58 @@ def _blocks(axis_names: Any, num_spatial_dims: int) -> list[Blocks]:
         raise TypeError(f"{allowed}.")
     if len(axis_names) != num_spatial_dims:
         raise ValueError(f"{allowed}, which has {len(axis_names)} entries.")
-    sizes: dict[str, int] = {}
-
-    def size(name: Any) -> int:
+    known: set[str] = set()
+    for name in (name for entry in axis_names for name in _listed(entry)):
         if not isinstance(name, str):
             raise TypeError(f"{allowed}, where {name!r} is not a name.")
-        if name in sizes:
+        if name in known:
             raise ValueError(f"{allowed}, where {name!r} stands twice.")
+        known.add(name)
         try:
-            sizes[name] = int(lax.psum(1, name))  # Older JAX has no `lax.axis_size`.
+            lax.axis_size(name)
         except NameError as error:
             raise ValueError(f"{allowed}, where {name!r} is not bound.") from error
-        return sizes[name]
-
-    result = []
-    for entry in axis_names:
-        listed = isinstance(entry, Sequence) and not isinstance(entry, str)
-        names = tuple(entry) if listed else () if entry is None else (entry,)
-        names = tuple(name for name in names if size(name) > 1)
-        ordered = names if len(names) < 2 else [n for n in _mesh_order() if n in names]
-        if len(ordered) < len(names):
-            raise ValueError(
-                f"`axis_names` has a tuple of names, {entry!r}, of which the order in the mesh is "
-                "not known here: it is inside of `jax.shard_map`, with a recent JAX, and inside of "
-                "`jax.sharding.use_abstract_mesh`."
-            )
-        # `ppermute` counts in the order of the mesh, whatever the order of the names it is given.
-        numbers = np.arange(math.prod(sizes[n] for n in names)).reshape([sizes[n] for n in ordered])
-        devices = numbers.transpose([ordered.index(n) for n in names]).ravel()
-        result.append(Blocks(names, tuple(devices.tolist())))
-    return result
 
 
-def _mesh_order() -> tuple[str, ...]:
-    mesh = getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
-    return () if mesh is None else mesh.axis_names
+def _listed(entry: Any) -> tuple[Any, ...]:
+    if entry is None:
+        return ()
+    listed = isinstance(entry, Sequence) and not isinstance(entry, str)
+    return tuple(entry) if listed else (entry,)
 
 
-def _halo_axis(x: Array, extension: Extension, blocks: Blocks) -> Array:
+def _blocks(entry: str | Sequence[str] | None) -> Blocks:
+    """Finds the blocks of an axis that is split over these axes of the mesh."""
+    sizes = {name: lax.axis_size(name) for name in _listed(entry)}
+    names = tuple(name for name, size in sizes.items() if size > 1)
+    if len(names) < 2:
+        ordered = names
+    else:
+        ordered = tuple(n for n in jax.sharding.get_abstract_mesh().axis_names if n in names)
+    if len(ordered) < len(names):
+        raise ValueError(
+            f"`axis_names` has a tuple of names, {entry!r}, of which the order in the mesh is not "
+            "known here: it is inside of `jax.shard_map`, and inside of "
+            "`jax.sharding.use_abstract_mesh`."
+        )
+    # Block number `i`, counted with the first name as the major one, is on the device whose
+    # coordinates along the names are its digits; `ppermute` counts with the mesh's first as major.
+    numbers = np.arange(math.prod(sizes[n] for n in names)).reshape([sizes[n] for n in ordered])
+    devices = numbers.transpose([ordered.index(n) for n in names]).ravel()
+    return Blocks(names, ordered, tuple(devices.tolist()))
+
+
+def _extend_axis(x: Array, extension: Extension, blocks: Blocks, sent_dtype: Any) -> Array:
     axis, widths, ends, values = extension
-    names, devices = blocks
+    names, ordered, devices = blocks
     if not names:
-        return pad_axis(x, extension)
+        return extend_axis(x, *extension)
     transfers, *halos = exchange(x.shape[axis], len(devices), widths, ends)
     strips = [x]
     for start, stop, pairs in transfers:
         permutation = [(devices[sender], devices[receiver]) for sender, receiver in pairs]
-        sent = lax.slice_in_dim(x, start, stop, axis=axis)
-        strips.append(lax.ppermute(sent, names, permutation))
+        sent = lax.slice_in_dim(x, start, stop, axis=axis).astype(sent_dtype)
+        strips.append(lax.ppermute(sent, ordered, permutation).astype(x.dtype))
     below, above = (_pieces(halo, strips, axis, values, names) for halo in halos)
     return lax.concatenate([*below, x, *above], axis)
 
@@ -161,8 +189,8 @@ def _halo_axis(x: Array, extension: Extension, blocks: Blocks) -> Array:
 def _pieces(
     halo: Halo, strips: list[Array], axis: int, values: WallPair, names: tuple[str, ...]
 ) -> list[Array]:
-    """What this device has at one side of its block: the devices at the ends of the field have
-    something else there than the others.
+    """Takes what this device has at one side of its block: the devices at the ends of the field
+    have something else there than the others.
     """
     (result, _), *others = (
         ([values_of(run, strips[strip], axis, values) for strip, run in pieces], blocks)

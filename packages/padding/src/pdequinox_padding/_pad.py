@@ -1,33 +1,34 @@
 """`pad`: the extension of a field over its boundary, as slices and concatenations."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, no_type_check, TypeAlias
 
+import jax
 import jax.lax as lax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from ._boundary import BoundaryMode, Ends, parse_boundary_mode
-from ._extension import Run, runs, source
-from .arguments import array, widths as parse_widths
+from ._boundary import Boundary, BoundaryMode, Kind, KINDS
+from ._extension import period, Run, runs, source
+from .arguments import array, Integer, widths as parse_widths
 
 
-if TYPE_CHECKING:
-    from .arguments import Integer
+WallValue: TypeAlias = ArrayLike | tuple["WallValue", ...] | None
+AxisWidths: TypeAlias = Sequence[Integer | Sequence[Integer]]
 
-    WallValue: TypeAlias = ArrayLike | tuple["WallValue | None", ...] | None
-    AxisWidths: TypeAlias = Sequence[Integer | Sequence[Integer]]
-else:
-    # See `BoundaryMode`: the checks below have the better messages.
-    WallValue = AxisWidths = Any
-
+Widths: TypeAlias = tuple[tuple[int, int], ...]
 WallPair: TypeAlias = tuple[Array | None, Array | None]
 
-_ODD = ("dirichlet_node", "dirichlet_cell")
-_WITH_VALUE = ("dirichlet", *_ODD)
+# An axis is put together from so many pieces at most. Longer extensions repeat a period of it.
+_MOST_PIECES = 16
+
+_WITH_VALUE = [kind.name for kind in KINDS.values() if kind.takes_value]
 
 
+@no_type_check
 def pad(
     x: ArrayLike,
     widths: AxisWidths,
@@ -81,37 +82,82 @@ def pad(
     **Raises:** `ValueError` or `TypeError` for widths, modes and values that do not fit `x`, and
     for axes without points.
     """
-    x, extensions = pad_arguments(x, widths, boundary_mode, value)
-    for extension in extensions:
-        x = pad_axis(x, extension)
-    return x
+    x, pairs, boundary, values = pad_arguments(x, widths, boundary_mode, value)
+    return extend(x, pairs, boundary, values)
+
+
+@partial(jax.jit, static_argnames=("widths", "boundary"), inline=True)
+def extend(
+    x: Array,
+    widths: Widths,
+    boundary: Boundary,
+    values: Sequence[WallPair] | None = None,
+) -> Array:
+    """Extends the trailing axes of an array as [`pdequinox_padding.pad`][] does, without a check.
+
+    One program, so that calls outside of `jax.jit` send no numbers to the device; part of the
+    program around it, if there is one.
+
+    **Arguments:**
+
+    - `x`: The array.
+    - `widths`: A pair of integers for every axis of the boundary, the last ones of `x`.
+    - `boundary`: The boundary of these axes.
+    - `values`: For every axis the wall values at its two ends, of the dtype and the rank of `x`,
+        with 1 for the size of these axes; `None` where there is none.
+    """
+    dtype = x.dtype
+    x, axes = extensions(x, widths, boundary, values)
+    for each in axes:
+        x = extend_axis(x, *each)
+    return x.astype(dtype)
 
 
 class Extension(NamedTuple):
-    """How one axis is to be extended: the widths, the modes and the wall values at its ends."""
+    """Says how one axis is extended: which, by what widths, and what is beyond its ends."""
 
     axis: int
     widths: tuple[int, int]
-    ends: Ends
+    ends: tuple[Kind, Kind]
     values: WallPair
+
+
+def extensions(
+    x: Array, widths: Widths, boundary: Boundary, values: Sequence[WallPair] | None
+) -> tuple[Array, list[Extension]]:
+    """Lists how the axes are extended in turn, and gives the field the dtype to do so: that of the
+    transpose, which sums up what goes to the images of a point, or to a wall value. Half precision
+    must not: 1000 ones, added one by one, are 256 in bfloat16. The
+    extension itself is exact in both, but for wall values, and these are rounded once now.
+    """
+    values = ((None, None),) * len(widths) if values is None else values
+    summed = any(
+        width and (kind.sign or value is not None)
+        for each in zip(widths, boundary.axes, values, strict=True)
+        for width, kind, value in zip(*each, strict=True)
+    )
+    if summed and x.dtype in (jnp.float16, jnp.bfloat16):
+        x = x.astype(jnp.float32)
+    convert = lambda value: None if value is None else value.astype(x.dtype)
+    pairs = [(convert(lower), convert(upper)) for lower, upper in values]
+    axes = range(x.ndim - len(widths), x.ndim)
+    return x, [Extension(*of) for of in zip(axes, widths, boundary.axes, pairs, strict=True)]
 
 
 def pad_arguments(
     x: Any, widths: Any, boundary_mode: Any, value: Any
-) -> tuple[Array, list[Extension]]:
-    """The arguments of `pad`, checked: the array, and the axes to extend in their order."""
+) -> tuple[Array, Widths, Boundary, tuple[WallPair, ...]]:
+    """Checks the arguments of `pad`, and gives those of `extend`."""
     x = array(x)
     num_spatial_dims = _number_of_axes(widths, x)
     pairs = parse_widths(widths, num_spatial_dims, "widths")
-    ends = parse_boundary_mode(boundary_mode, num_spatial_dims)
-    axes = range(x.ndim - num_spatial_dims, x.ndim)
-    if 0 in x.shape[axes.start :]:
+    boundary = Boundary.parse(boundary_mode, num_spatial_dims)
+    if 0 in x.shape[x.ndim - num_spatial_dims :]:
         raise ValueError(f"`x` must have at least one point on every padded axis, got {x.shape}.")
-    odd = sorted({mode for pair in ends for mode in pair} & set(_ODD))
+    odd = sorted({kind.name for pair in boundary.axes for kind in pair if kind.sign < 0})
     if odd and (jnp.issubdtype(x.dtype, jnp.unsignedinteger) or x.dtype == bool):
         raise TypeError(f"`x` must be of a signed dtype to be extended by {odd}, got {x.dtype}.")
-    values = _wall_values(value, ends, x, num_spatial_dims)
-    return x, [Extension(*each) for each in zip(axes, pairs, ends, values, strict=True)]
+    return x, pairs, boundary, _wall_values(value, boundary, x)
 
 
 def _number_of_axes(widths: Any, x: Array) -> int:
@@ -130,15 +176,13 @@ def _number_of_axes(widths: Any, x: Array) -> int:
     return number
 
 
-def _kind(x: Array) -> int:
-    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
-    return next(rank for rank, kind in enumerate(kinds) if jnp.issubdtype(x.dtype, kind))
+def _rank_of_dtype(x: Array) -> int:
+    ranks = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+    return next(rank for rank, kind in enumerate(ranks) if jnp.issubdtype(x.dtype, kind))
 
 
-def _wall_values(
-    value: Any, ends: tuple[Ends, ...], x: Array, num_spatial_dims: int
-) -> list[WallPair]:
-    """The `value` at the two ends of every axis; `None` where it is 0, or has no wall.
+def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ...]:
+    """Finds the `value` at the two ends of every axis; `None` where it is 0, or has no wall.
 
     A value for all ends is taken by the walls that there are. One that a tuple gives to an axis or
     an end must have a wall there.
@@ -153,10 +197,10 @@ def _wall_values(
             )
         return entry
 
-    result = []
+    num_spatial_dims, result = len(boundary.axes), []
     for axis, entry in enumerate(split(value, num_spatial_dims, "padded axis")):
         pair = split(entry, 2, "end of an axis")
-        walls = [mode in _WITH_VALUE for mode in ends[axis]]
+        walls = [kind.takes_value for kind in boundary.axes[axis]]
         given = [part is not None for part in pair]
         if isinstance(entry, tuple):
             misplaced = any(g and not w for g, w in zip(given, walls, strict=True))
@@ -164,8 +208,8 @@ def _wall_values(
             misplaced = isinstance(value, tuple) and any(given) and not any(walls)
         if misplaced:
             raise ValueError(
-                f"`value` must be None where no end is one of {list(_WITH_VALUE)}, got {entry!r} "
-                f"for axis {axis}, whose ends are {ends[axis]}."
+                f"`value` must be None where no end is one of {_WITH_VALUE}, got {entry!r} "
+                f"for axis {axis}, whose ends are {boundary.names[axis]}."
             )
         lower, upper = (
             _wall_value(part, x, num_spatial_dims) if g and w else None
@@ -175,18 +219,19 @@ def _wall_values(
     used = any(part is not None for pair in result for part in pair)
     if not used and value is not None and not isinstance(value, tuple):
         raise ValueError(
-            f"`value` needs an end that is one of {list(_WITH_VALUE)}, got `boundary_mode` {ends}."
+            f"`value` needs an end that is one of {_WITH_VALUE}, got `boundary_mode` "
+            f"{boundary.names}."
         )
-    return result
+    return tuple(result)
 
 
 def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
-    """`value` with the dtype and the number of axes of `x`."""
+    """Gives a wall value the dtype and the number of axes of `x`."""
     wall, leading = jnp.asarray(value), x.shape[: x.ndim - num_spatial_dims]
     shape, ones = wall.shape, (1,) * num_spatial_dims
     if wall.ndim == x.ndim and shape[len(leading) :] == ones:
         shape = shape[: len(leading)]
-    if _kind(wall) > _kind(x):
+    if _rank_of_dtype(wall) > _rank_of_dtype(x):
         raise TypeError(
             f"`value` must be of a dtype that fits `x` of {x.dtype.name}, got {wall.dtype.name}."
         )
@@ -199,32 +244,94 @@ def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
     return wall.reshape((1,) * missing + shape + ones).astype(x.dtype)
 
 
-def pad_axis(x: Array, extension: Extension) -> Array:
-    """`x` with one axis extended."""
-    axis, (lower, upper), ends, values = extension
+def extend_axis(
+    x: Array, axis: int, widths: tuple[int, int], ends: tuple[Kind, Kind], values: WallPair
+) -> Array:
+    """Extends one axis."""
+    lower, upper = widths
     size = x.shape[axis]
-    below, above = (
-        runs(source(position, size, ends) for position in positions)
-        for positions in (range(-lower, 0), range(size, size + upper))
-    )
-    if not below and not above:
+    if not lower and not upper:
         return x
+    if not isinstance(size, int):
+        below, above = _runs_of_open_size(widths, size, ends)
+    else:
+        every = period(size, ends)
+        if every is not None and lower + upper > _MOST_PIECES * every:
+            return _repeat_period(x, axis, widths, ends, values, every)
+        below, above = runs(-lower, 0, size, ends), runs(size, size + upper, size, ends)
+        if every is not None and len(below) + len(above) >= _MOST_PIECES:
+            return _repeat_period(x, axis, widths, ends, values, every)
     pieces = [values_of(run, x, axis, values) for run in below]
     pieces.append(x)
     pieces.extend(values_of(run, x, axis, values) for run in above)
     return lax.concatenate(pieces, axis)
 
 
+def _runs_of_open_size(
+    widths: tuple[int, int], size: Any, ends: tuple[Kind, Kind]
+) -> tuple[list[Run], list[Run]]:
+    """Finds the runs below and above an axis whose size `jax.export` has left open.
+
+    Within the first image, or the first turn, they are those of any other axis that is long enough,
+    but for the distance between what is counted from the lower and from the upper end. Whether
+    this axis is long enough, JAX decides by the constraints on its size, or says that it cannot.
+    """
+    for width, kind in zip(widths, ends, strict=True):
+        reach = 0 if kind.wraps else None if kind.mirror is None else kind.mirror - 1
+        if width and reach is not None and not size + reach >= width:
+            raise ValueError(
+                f"`widths` must be at most the size of an axis that is left open, got {widths}."
+            )
+    like = 2 * sum(widths) + 4
+
+    def moved(run: Run) -> Run:
+        first = run.first
+        if first.sign == 0 or first.index < like // 2:
+            return run
+        return run._replace(first=first._replace(index=size - (like - first.index)))
+
+    below, above = runs(-widths[0], 0, like, ends), runs(like, like + widths[1], like, ends)
+    return [moved(run) for run in below], [moved(run) for run in above]
+
+
+def _repeat_period(
+    x: Array,
+    axis: int,
+    widths: tuple[int, int],
+    ends: tuple[Kind, Kind],
+    values: WallPair,
+    every: int,
+) -> Array:
+    """Extends one axis by copies of one period of its extension, to which every period adds what
+    two walls of different values add.
+    """
+    size = x.shape[axis]
+    start, total = -widths[0], widths[0] + size + widths[1]
+    copies = -(-total // every)
+    one = [values_of(run, x, axis, values) for run in runs(start, start + every, size, ends)]
+    x = jnp.expand_dims(lax.concatenate(one, axis), axis)
+    x = jnp.broadcast_to(x, (*x.shape[:axis], copies, *x.shape[axis + 1 :]))
+    ahead = source([start, start + every], size, ends)
+    turns = np.arange(copies).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    for weights, value in ((ahead.lower, values[0]), (ahead.upper, values[1])):
+        growth = int(weights[1] - weights[0])
+        if growth and value is not None:
+            more = (growth * turns).astype(x.dtype)
+            x += jnp.broadcast_to(jnp.expand_dims(value, axis) * more, x.shape)
+    x = x.reshape(*x.shape[:axis], copies * every, *x.shape[axis + 2 :])
+    return lax.slice_in_dim(x, 0, total, axis=axis)
+
+
 def values_of(run: Run, x: Array, axis: int, values: WallPair) -> Array:
-    """The values of the extension in `run`, whose sources are points of `x`."""
+    """Takes the values of the extension in `run`, whose sources are points of `x`."""
     first, step, length = run
     shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
     if first.sign == 0:
         piece = None
     else:
         last = first.index + step * (length - 1)
-        low, high = min(first.index, last), max(first.index, last) + 1
-        piece = lax.slice_in_dim(x, low, high, axis=axis)
+        low, high = (last, first.index) if step < 0 else (first.index, last)
+        piece = _slice(x, low, high + 1, axis)
         if step < 0:
             piece = lax.rev(piece, (axis,))
         if first.sign < 0:
@@ -232,6 +339,13 @@ def values_of(run: Run, x: Array, axis: int, values: WallPair) -> Array:
         piece = jnp.broadcast_to(piece, shape)
     for weight, value in ((first.lower, values[0]), (first.upper, values[1])):
         if weight and value is not None:
-            constant = jnp.broadcast_to(value * jnp.asarray(weight, x.dtype), shape)
+            constant = jnp.broadcast_to(value * np.asarray(weight, x.dtype), shape)
             piece = constant if piece is None else piece + constant
     return jnp.zeros(shape, x.dtype) if piece is None else piece
+
+
+def _slice(x: Array, start: Any, stop: Any, axis: int) -> Array:
+    """`jax.lax.slice_in_dim`, which compares open sizes with 0."""
+    starts, stops = [0] * x.ndim, list(x.shape)
+    starts[axis], stops[axis] = start, stop
+    return lax.slice(x, starts, stops)
