@@ -40,9 +40,9 @@ def pad(
     With `x[0..N-1]` one axis and `e[j]` its extension to every integer `j`:
 
     - `"periodic"`: `e[j] = x[j mod N]`. For periodic domains.
-    - `"dirichlet"`: 0 outside. For fields that vanish outside of the grid.
-    - `"neumann"`: even about the end nodes, `e[-j] = x[j]` and `e[N-1+j] = x[N-1-j]`. For no flux
-        through walls with nodes on them.
+    - `"zeros"` or `"dirichlet"`: 0 outside. For fields that vanish outside of the grid.
+    - `"neumann_node"` or `"neumann"`: even about the end nodes, `e[-j] = x[j]` and
+        `e[N-1+j] = x[N-1-j]`. For no flux through walls with nodes on them.
     - `"neumann_cell"`: even about the end faces, `e[-1-j] = x[j]` and `e[N+j] = x[N-1-j]`. For no
         flux through the walls of a cell-centred grid.
     - `"dirichlet_node"`: odd about wall nodes that are not stored, `e[-1] = 0`, `e[-2-j] = -x[j]`,
@@ -51,13 +51,18 @@ def pad(
         the value 0 on the walls of a cell-centred grid.
     - `"outflow"`: `x[0]` before, `x[N-1]` after. For open boundaries.
 
+    In the codes that users come from, plain "Dirichlet" and "Neumann" on a cell-centred grid mean
+    what is called `"dirichlet_cell"` and `"neumann_cell"` here.
+
     Extensions repeat, however short the axis and wide the padding. Where the modes at the two ends
     differ, each end's formula is applied in turn. (Symmetric extensions of all kinds: S. A.
     Martucci, "Symmetric convolution and the discrete sine and cosine transforms", IEEE Trans.
     Signal Process. 42, 1994.)
 
     The axes are extended one after the other, the first one first. The result is exactly linear
-    in `x`, affine with a `value`.
+    in `x`, affine with a `value`. In half precision, the transpose sums up in float32. An axis whose
+    size `jax.export` has left open is extended where JAX can decide that a width stays within the
+    first image: always by `"zeros"` and `"outflow"`, and else by a constraint such as `n >= 4`.
 
     **Arguments:**
 
@@ -80,7 +85,7 @@ def pad(
     An array of the dtype of `x` and of shape `(*leading, lower_1 + N_1 + upper_1, ...)`.
 
     **Raises:** `ValueError` or `TypeError` for widths, modes and values that do not fit `x`, and
-    for axes without points.
+    for axes without points. For open sizes, JAX's error if it cannot decide.
     """
     x, pairs, boundary, values = pad_arguments(x, widths, boundary_mode, value)
     return extend(x, pairs, boundary, values)
@@ -127,8 +132,8 @@ def extensions(
 ) -> tuple[Array, list[Extension]]:
     """Lists how the axes are extended in turn, and gives the field the dtype to do so: that of the
     transpose, which sums up what goes to the images of a point, or to a wall value. Half precision
-    must not: 1000 ones, added one by one, are 256 in bfloat16. The
-    extension itself is exact in both, but for wall values, and these are rounded once now.
+    must not do so: 1000 ones, added one by one, are 256 in bfloat16. The extension itself is exact
+    in both, but where wall values enter; there it is rounded once now.
     """
     values = ((None, None),) * len(widths) if values is None else values
     summed = any(
