@@ -60,9 +60,11 @@ def pad(
     Signal Process. 42, 1994.)
 
     The axes are extended one after the other, the first one first. The result is exactly linear
-    in `x`, affine with a `value`. In half precision, the transpose sums up in float32. An axis whose
-    size `jax.export` has left open is extended where JAX can decide that a width stays within the
-    first image: always by `"zeros"` and `"outflow"`, and else by a constraint such as `n >= 4`.
+    in `x`, affine with a `value`. In half precision, the transpose sums up in float32.
+
+    An axis whose size `jax.export` has left open is extended where JAX can decide that the widths
+    stay within the first image: by `"zeros"` and `"outflow"` always, by other modes if a constraint
+    such as `n >= 4` says so.
 
     **Arguments:**
 
