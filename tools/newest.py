@@ -1,0 +1,176 @@
+"""Runs the tests on the newest JAX, which needs a newer Python than the workspace does.
+
+The Python is the newest one found on the path, or else, on Debian and as root, that of a small
+Debian system made by debootstrap, entered by chroot. Where neither is to be had, nothing is run: a
+line on stderr says why, and the status is 0. Wherever the tests run, they decide the status.
+
+Checkout, environment and system are in a temporary folder, removed at the end. Mounts are made in a
+namespace of the command that needs them, which ends with it: the folder never holds a mount.
+Arguments are those of pytest, instead of all tests.
+"""
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from check_wheels import Package, ROOT
+
+
+# The Pythons for which the newest JAX has wheels.
+PYTHONS = ("python3.15", "python3.14", "python3.13", "python3.12")
+
+# The first Debian with one of them.
+RELEASE = "trixie"
+CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
+
+MOUNTED = ("unshare", "--mount")
+ENTER = """
+set -e
+mount -t proc proc "$1/proc"
+mount --rbind /dev "$1/dev"
+exec chroot "$@"
+"""
+
+VERSIONS = """
+import platform
+from importlib.metadata import version
+found = {name: version(name) for name in ("jax", "jaxlib", "equinox", "numpy")}
+found = {"Python": platform.python_version(), **found}
+print(", ".join(f"{name} {number}" for name, number in found.items()), flush=True)
+"""
+
+
+class CannotError(Exception):
+    """This machine has no Python that is new enough, and none can be had; the text says why."""
+
+
+def found_python() -> str | None:
+    """An interpreter on the path may be a link that leads nowhere, or lack a part."""
+    for name in PYTHONS:
+        command = (name, "-c", "import ensurepip, venv")
+        if shutil.which(name) and subprocess.run(command, capture_output=True).returncode == 0:
+            return name
+    return None
+
+
+def make_debian(folder: Path) -> None:
+    if platform.system() != "Linux" or platform.freedesktop_os_release().get("ID") != "debian":
+        raise CannotError("this is not Debian")
+    if os.geteuid() != 0:
+        raise CannotError("debootstrap and chroot need root")
+    attempt(*MOUNTED, "true")
+    if not shutil.which("debootstrap"):
+        # Where a list cannot be had, that of the package may be there nevertheless.
+        subprocess.run(("apt-get", "--quiet=2", "update"))
+        attempt("apt-get", "install", "--yes", "--no-install-recommends", "debootstrap")
+    # Where this system has its packages from; debootstrap knows a place of its own.
+    listed = subprocess.run(
+        ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian"),
+        capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    mirror = [uri for uri in listed if uri.startswith("http")][:1]
+    include = "--include=python3-venv,ca-certificates"
+    attempt(*MOUNTED, "debootstrap", "--variant=minbase", include, RELEASE, str(folder), *mirror)
+    for file in ("etc/resolv.conf", "etc/hosts", CERTIFICATES):
+        if (outside := "/" / Path(file)).is_file():
+            shutil.copyfile(outside, folder / file)
+
+
+def attempt(*command: str) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        end = "\n".join(done.stdout.splitlines()[-5:])
+        raise CannotError(f"`{' '.join(command[:4])} ...` failed:\n{end}")
+
+
+class Place:
+    """Where the tests run: this system, in `folder`, or the one that `folder` is the root of."""
+
+    def __init__(self, folder: Path, *, is_root: bool):
+        self.folder = folder
+        self.inside = Path("/") if is_root else folder
+        self.checkout = self.inside / "checkout"
+        self.python = self.inside / "venv" / "bin" / "python"
+        self.enter = (*MOUNTED, "sh", "-c", ENTER, "sh", str(folder)) if is_root else ()
+        self.environment = dict(os.environ)
+        self.environment.pop("PYTHONPATH", None)
+        if is_root:
+            # Which index, and how to reach it; no folders, which the system does not have.
+            kept = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY",
+                    "PIP_DEFAULT_TIMEOUT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")  # fmt: skip
+            self.environment = {
+                **{name: value for name, value in os.environ.items() if name.upper() in kept},
+                "HOME": "/root",
+                "LANG": "C.UTF-8",
+                "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+                "PIP_CERT": str("/" / CERTIFICATES),
+                "PIP_CONFIG_FILE": "/dev/null",
+            }
+
+    def copy_checkout(self) -> None:
+        """The files that git knows or would add, as they are in the working tree."""
+        command = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        listed = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        for name in sorted(set(listed.stdout.split("\0")) - {""}):
+            source, target = ROOT / name, self.folder / "checkout" / name
+            if source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+
+    def run(
+        self, *command: str | Path, check: bool = True, capture: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        in_checkout = ("env", f"--chdir={self.checkout}", *map(str, command))
+        return subprocess.run(
+            (*self.enter, *in_checkout), env=self.environment, check=check, text=True,
+            stdout=subprocess.PIPE if capture else None,
+        )  # fmt: skip
+
+
+def run_tests(place: Place, python: str, arguments: list[str]) -> int:
+    root = Package(ROOT)
+    place.copy_checkout()
+    place.run(python, "-m", "venv", place.inside / "venv")
+    install = (place.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    place.run(*install, "jax")
+    # The newest one, unless a package forbids it, which then fails here.
+    newest = "import importlib.metadata; print('jax==' + importlib.metadata.version('jax'))"
+    pin = place.run(place.python, "-c", newest, capture=True).stdout.strip()
+    packages = sorted(file.parent for file in (ROOT / "packages").glob("*/pyproject.toml"))
+    folders = [f"./{folder.relative_to(ROOT)}" for folder in (*packages, ROOT)]
+    place.run(*install, pin, *folders, *root.test_requirements, "pytest-xdist>=3.5")
+    place.run(place.python, "-c", VERSIONS)
+    tests = arguments or root.pyproject["tool"]["hatch"]["envs"]["hatch-test"]["default-args"]
+    command = (place.python, "-m", "pytest", "-n", "logical", *tests)
+    return place.run(*command, check=False).returncode
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="newest-") as name:
+        folder = Path(name).resolve()
+        python = found_python()
+        if python is None:
+            try:
+                make_debian(folder)
+            except CannotError as reason:
+                print(
+                    f"SKIPPED the tests on the newest JAX: none of {', '.join(PYTHONS)} works "
+                    f"here, and a Debian that has one cannot be made: {reason}",
+                    file=sys.stderr,
+                )
+                return 0
+        place = Place(folder, is_root=python is None)
+        return run_tests(place, python or "python3", sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
