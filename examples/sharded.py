@@ -4,7 +4,7 @@ process or several, and goes on from its last checkpoint when it is started agai
 On all devices of one process: `python examples/sharded.py --checkpoints FOLDER`. As process I of N,
 with `--processes N --process I --coordinator HOST:PORT` added. On a cluster that JAX knows (Slurm,
 Open MPI, Kubernetes, TPU pods), with `--cluster` added, once for every process. `hatch run
-examples:sharded` runs `sharded_runs.py`, which starts this program in several ways and compares.
+experiments:sharded` starts this program in several ways and compares.
 """
 
 import argparse

@@ -24,11 +24,6 @@ def test_python_examples_run(readme):
         exec(compile(example, str(readme), "exec"), {})
 
 
-def test_table_of_the_emulators_is_the_one_that_the_command_printed():
-    (shown,) = re.findall(r"<!-- docs/emulators.md.*?-->\n(.*?)<!-- end -->", README, re.DOTALL)
-    assert shown == (ROOT / "docs" / "emulators.md").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
 def test_links_lead_somewhere(readme):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", readme.read_text(encoding="utf-8")):

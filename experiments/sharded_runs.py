@@ -1,6 +1,6 @@
 """Runs the training of `sharded.py` on one device, on four of one process and of two, and once more
 with both processes killed in the midst of each network, and compares. Run it by `hatch run
-examples:sharded`.
+experiments:sharded`.
 """
 
 import json
@@ -73,7 +73,7 @@ def start(
 
     After which step each network started.
     """
-    command = [sys.executable, str(Path(__file__).with_name("sharded.py")), *arguments]
+    command = [sys.executable, str(Path(sharded.__file__)), *arguments]
     command += [f"--batch-devices={run.batch_devices}", f"--processes={run.num_processes}"]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",

@@ -1,10 +1,12 @@
 """Trains the same U-Net on the steady heat problem between walls, with the right boundary modes and
-with two wrong ones, and compares the errors near the walls. Run it by `hatch run examples:walls`.
+with two wrong ones, and compares the errors near the walls. Run it by `hatch run
+experiments:walls`.
 """
 
 from dataclasses import asdict, dataclass
 
 import common
+import comparison
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -49,7 +51,7 @@ SHORT = Settings(num_train=64, num_test=16, num_steps=60, num_seeds=1)
 
 def heat_matrix(n: int) -> sparse.csc_array:
     """The finite-volume matrix of `-u_xx - u_yy` on `n * n` cells of the unit square, x first."""
-    along_x, along_y = (sparse.csr_array(m) for m in common.heat_matrices(n, n, 1 / n))
+    along_x, along_y = (sparse.csr_array(m) for m in comparison.heat_matrices(n, n, 1 / n))
     eye = sparse.eye_array(n)
     return sparse.csc_array(sparse.kron(along_x, eye) + sparse.kron(eye, along_y))
 
@@ -180,16 +182,16 @@ def main() -> None:
             predictions[name].append(np.asarray(predict(network, test)))
 
     errors = {
-        name: np.stack([common.error_map(prediction, truth) for prediction in runs])
+        name: np.stack([comparison.error_map(prediction, truth) for prediction in runs])
         for name, runs in predictions.items()
     }
     numbers = {
-        name: common.relative_errors(error_parts(runs, settings.num_near))
+        name: comparison.relative_errors(error_parts(runs, settings.num_near))
         for name, runs in errors.items()
     }
     columns = list(next(iter(numbers.values())))
     rows = [
-        [name, *(common.median_and_range(row[column]) for column in columns)]
+        [name, *(comparison.median_and_range(row[column]) for column in columns)]
         for name, row in numbers.items()
     ]
     definition = (
@@ -200,7 +202,7 @@ def main() -> None:
     )
     text = common.report(["", *columns], rows, definition)
     if options.output is not None:
-        chosen = common.typical_sample([runs[0] for runs in predictions.values()], truth)
+        chosen = comparison.typical_sample([runs[0] for runs in predictions.values()], truth)
         samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
         results = {"seed": options.seed, "settings": asdict(settings), "results": numbers}
         figure = draw(truth[chosen, 0], samples, errors)

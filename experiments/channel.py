@@ -1,12 +1,14 @@
 """Trains the same Fourier neural operator on waves in a channel between two different walls, with
 periodic modes, with these on a zero-padded domain, and with the modes that satisfy the boundary
-conditions, and compares the errors near the walls. Run it by `hatch run examples:channel`.
+conditions, and compares the errors near the walls. Run it by `hatch run experiments:channel`.
 """
 
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import common
+import comparison
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -121,7 +123,7 @@ def simulate(settings: Settings, num_samples: int, seed: int) -> Float[np.ndarra
     """
     b, c = settings.dispersion, settings.shift
     tau = settings.dt / settings.num_substeps
-    matrices = common.heat_matrices(settings.num_across, settings.num_along, settings.spacing)
+    matrices = comparison.heat_matrices(settings.num_across, settings.num_along, settings.spacing)
     across, along = (linalg.expm(-(1 + 1j * b) * tau * matrix) for matrix in matrices)
 
     def react(u, time):
@@ -158,6 +160,38 @@ def roll_out(
         return u, u
 
     return jnp.swapaxes(jax.lax.scan(step, initial, length=num_steps)[1], 0, 1)
+
+
+def step_times(
+    networks: dict[str, Emulator],
+    loss: common.Loss,
+    data: common.Batch,
+    *,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    num_timed: int = 20,
+) -> dict[str, float]:
+    """Times a training step of each network: the median in milliseconds, without compilation.
+
+    The networks take turns, so that whatever else the machine does befalls all of them. The other
+    arguments are those of `common.train`, so that what it compiled is used again.
+    """
+    optimiser = common.make_optimiser(num_steps, learning_rate)
+    states = {
+        name: optimiser.init(eqx.filter(network, eqx.is_inexact_array))
+        for name, network in networks.items()
+    }
+    batch = tuple(array[:batch_size] for array in data)
+    times = {name: [] for name in networks}
+    for _ in range(num_timed + 1):
+        for name, network in networks.items():
+            start = time.perf_counter()
+            jax.block_until_ready(
+                common.train_step(network, states[name], batch, loss, optimiser)[2]
+            )
+            times[name].append(1000 * (time.perf_counter() - start))
+    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 def error_parts(
@@ -275,17 +309,17 @@ def main() -> None:
             rollouts.setdefault(name, []).append(common.relative_error(rollout, truth, 3).mean(0))
 
     errors = {
-        name: np.stack([common.error_map(prediction, test_after) for prediction in runs])
+        name: np.stack([comparison.error_map(prediction, test_after) for prediction in runs])
         for name, runs in predictions.items()
     }
     rollouts = {name: np.stack(runs) for name, runs in rollouts.items()}
-    milliseconds = common.step_times(networks, loss, (before, after), **training)
+    milliseconds = step_times(networks, loss, (before, after), **training)
     after_steps = f"after {settings.num_rollout} steps"
     numbers, rows = {}, []
     for name, runs in errors.items():
-        row = common.relative_errors(error_parts(runs, settings.num_near))
+        row = comparison.relative_errors(error_parts(runs, settings.num_near))
         row[after_steps] = [float(f"{value:.4g}") for value in rollouts[name][:, -1]]
-        cells = [common.median_and_range(values) for values in row.values()]
+        cells = [comparison.median_and_range(values) for values in row.values()]
         parameters = common.num_parameters(networks[name])
         rows.append([name, f"{parameters:,}", f"{milliseconds[name]:.0f} ms", *cells])
         header = ["", "parameters", "training step", *row]
@@ -312,7 +346,7 @@ def main() -> None:
     )
     text = common.report(header, rows, definition)
     if options.output is not None:
-        chosen = common.typical_sample([runs[0] for runs in predictions.values()], test_after)
+        chosen = comparison.typical_sample([runs[0] for runs in predictions.values()], test_after)
         samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
         results = {
             "seed": options.seed,

@@ -1,11 +1,12 @@
 """Trains Fourier neural operators of the Kuramoto-Sivashinsky equation whose spectral convolutions
 start with small and with large weights, and measures the size of a spectral convolution's output.
-Run it by `hatch run examples:weight_scale`.
+Run it by `hatch run experiments:weight_scale`.
 """
 
 from dataclasses import asdict, dataclass
 
 import common
+import comparison
 import emulators
 import equinox as eqx
 import jax
@@ -255,7 +256,7 @@ def main() -> None:
                 histories.setdefault((width, kind), {})[name] = np.array(losses)
             numbers[f"{width} channels, {name}"] = row
             sizes = [f"{weight_scale:.2g}", f"{np.median(row['size']):.2g}"]
-            errors = [common.median_and_range(row[kind], 4) for kind in NETWORKS]
+            errors = [comparison.median_and_range(row[kind], 4) for kind in NETWORKS]
             rows.append([f"{width} channels, {name}", *sizes, *errors])
 
     still = float(common.relative_error(test[:, :-1], test[:, 1:], 2).mean())

@@ -1,0 +1,133 @@
+"""Trains an emulator of Burgers' equation between two different walls, from the data to a picture.
+
+Run it by `hatch run examples:quickstart`, or copy it and put your own data in the place of `solve`.
+"""
+
+import argparse
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from matplotlib import pyplot as plt
+
+from pdequinox.conv import pad, PhysicsConv, PhysicsConvTranspose, PointwiseLinearConv
+
+
+# One entry per axis. Along x the domain repeats itself; along y, u is 0 at the lower wall and has
+# no flux through the upper one. Points are the centres of cells, walls are half a cell beyond them.
+BOUNDARY = ("periodic", ("dirichlet_cell", "neumann_cell"))
+SHAPE, H, DT, VISCOSITY, NUM_STEPS = (64, 32), 1 / 32, 0.1, 0.01, 20
+
+
+def solve(key):
+    """Solves `u_t + (u^2 / 2)_x = VISCOSITY (u_xx + u_yy)` by finite volumes, from a random sum of
+    waves. The trajectory has the shape (time, channel, x, y).
+    """
+    x, y = ((jnp.arange(n) + 0.5) * H for n in SHAPE)
+    i, (size, phase) = jnp.arange(8)[:, None], jr.normal(key, (2, 8, 1))
+    along = 0.5 * size * jnp.cos(jnp.pi * (i % 4) * x + 2 * jnp.pi * phase)
+    u = (along.T @ jnp.sin(jnp.pi * (i // 4 + 0.5) * y))[None]
+
+    def substep(_, u):
+        e = pad(u, (1, 1), BOUNDARY)  # extended over its boundary as by every layer
+        left, right, below, above = e[:, :-1, 1:-1], e[:, 1:, 1:-1], e[:, 1:-1, :-1], e[:, 1:-1, 1:]
+        flux_x = (left**2 + right**2) / 4 - VISCOSITY * (right - left) / H
+        flux_y = -VISCOSITY * (above - below) / H
+        return u - DT / 40 / H * (jnp.diff(flux_x, axis=1) + jnp.diff(flux_y, axis=2))
+
+    step = lambda u, _: (jax.lax.fori_loop(0, 40, substep, u), u)
+    return jax.lax.scan(step, u, length=NUM_STEPS + 1)[1]
+
+
+class Emulator(eqx.Module):
+    """Predicts one step of `DT`: the field, plus its change by a U-Net with one coarse level."""
+
+    lift: PhysicsConv
+    down: PhysicsConv
+    coarse: PhysicsConv
+    up: PhysicsConvTranspose
+    fine: PhysicsConv
+    head: PointwiseLinearConv
+
+    def __init__(self, width, *, key):
+        keys, wall = jr.split(key, 6), dict(kernel_size=3, boundary_mode=BOUNDARY)
+        self.lift = PhysicsConv(2, 1, width, **wall, key=keys[0])
+        self.down = PhysicsConv(2, width, width, stride=2, **wall, key=keys[1])
+        self.coarse = PhysicsConv(2, width, width, **wall, key=keys[2])
+        wide = dict(stride=2, output_padding=1)  # stride 2 makes 32 of 63 and of 64; back to 64
+        self.up = PhysicsConvTranspose(2, width, width, **wide, **wall, key=keys[3])
+        self.fine = PhysicsConv(2, 2 * width, width, **wall, key=keys[4])
+        self.head = PointwiseLinearConv(2, width, 1, key=keys[5])
+
+    def __call__(self, u):  # one sample, of shape (channel, x, y); batches go through `jax.vmap`
+        skip = jax.nn.gelu(self.lift(u))
+        z = jax.nn.gelu(self.down(skip))
+        z = z + jax.nn.gelu(self.coarse(z))
+        z = jnp.concatenate([skip, jax.nn.gelu(self.up(z))])
+        return u + DT * self.head(jax.nn.gelu(self.fine(z)))
+
+
+def loss(emulator, before, after):
+    return jnp.mean(((jax.vmap(emulator)(before) - after) / DT) ** 2)
+
+
+@eqx.filter_jit
+def update(emulator, state, optimiser, before, after):
+    gradient = eqx.filter_grad(loss)(emulator, before, after)
+    updates, state = optimiser.update(gradient, state)
+    return eqx.apply_updates(emulator, updates), state
+
+
+def draw(truth, prediction, time):
+    figure, panels = plt.subplots(1, 3, figsize=(9, 2.9), layout="constrained")
+    figure.suptitle(f"Burgers' equation at time {time:g}; u = 0 below, no flux above")
+    error, most = prediction - truth, float(abs(truth).max())
+    for panel, name, u, limit in [
+        (panels[0], "truth", truth, most),
+        (panels[1], "prediction", prediction, most),
+        (panels[2], "prediction − truth", error, most / 10),
+    ]:
+        look = dict(cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower", extent=(0, 2, 0, 1))
+        image = panel.imshow(u.T, interpolation="bilinear", **look)
+        panel.set(title=name, xlabel="x (1)", ylabel="y (1)")
+        figure.colorbar(image, ax=panel, location="bottom", label="u (1)")
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a run of seconds, to test the code")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="for the picture")
+    options = parser.parse_args()
+    num_seen, num_updates = (4, 20) if options.short else (48, 800)
+
+    data_key, weight_key, batch_key = jr.split(jr.key(0), 3)
+    data = jax.jit(jax.vmap(solve))(jr.split(data_key, num_seen + 8))
+    before, after = (data[:num_seen, i : NUM_STEPS + i].reshape(-1, 1, *SHAPE) for i in (0, 1))
+    emulator = Emulator(16, key=weight_key)
+    optimiser = optax.adam(optax.cosine_decay_schedule(5e-3, num_updates))
+    state = optimiser.init(eqx.filter(emulator, eqx.is_inexact_array))
+    for chosen in jr.randint(batch_key, (num_updates, 16), 0, len(before)):
+        emulator, state = update(emulator, state, optimiser, before[chosen], after[chosen])
+
+    unseen = data[num_seen:]
+    step = lambda u, _: (jax.vmap(emulator)(u), u)  # from its own output, over and over
+    rollout = jax.lax.scan(step, unseen[:, 0], length=NUM_STEPS + 1)[1].swapaxes(0, 1)
+    norm = lambda u: jnp.sqrt(jnp.sum(u**2, axis=(1, 2, 3)))
+    error = lambda u: jnp.mean(norm(u - unseen[:, 10]) / norm(unseen[:, 10]))
+    text = (
+        f"Relative error after 10 steps: {error(rollout[:, 10]):.2g}. "
+        f"Of persistence, which predicts no change: {error(unseen[:, 0]):.2g}."
+    )
+    print(text)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "quickstart.md").write_text(text + "\n")
+    figure = draw(unseen[0, 10, 0], rollout[0, 10, 0], time=10 * DT)
+    figure.savefig(options.output / "quickstart.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Checks that the docs show the numbers that are stored beside them, and says what mends them.
+
+A part of `hatch check`: `hatch check types` runs it, in the environment of the type checker.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+# Made for the command line: their folders are not packages.
+sys.path.append(str(Path(__file__).with_name("benchmark")))
+sys.path.append(str(Path(__file__).with_name("sharding")))
+import page
+import report
+
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def readme_problems(readme: str) -> Iterator[str]:
+    """What the readme shows after `<!-- docs/NAME.md ... -->` is that file."""
+    for name in ("quickstart", "emulators"):
+        part = rf"<!-- docs/{name}\.md\b[^>]*-->\n(.*?)<!-- end -->"
+        shown = re.findall(part, readme, re.DOTALL)
+        if len(shown) != 1:
+            yield f"README.md: {len(shown)} parts, and not 1, begin with `<!-- docs/{name}.md -->`"
+        elif shown[0] != text_of(DOCS / f"{name}.md"):
+            command = f"hatch run examples:{name} --output docs"
+            yield f"README.md: not what docs/{name}.md has. Copy it from there, after `{command}`"
+
+
+def benchmark_problems(name: str) -> Iterator[str]:
+    """The tables of a page of the benchmark are those of the stored numbers."""
+    text, where = text_of(DOCS / f"{name}.md"), f"docs/{name}.md"
+    if "<!-- summary of" not in text:
+        yield f"{where}: the mark `<!-- summary of ... -->` is missing"
+    if report.fill(text, DOCS) != text:
+        yield f"{where}: not what docs/*.json give. Run `hatch run benchmark:report`"
+
+
+def sharding_problems() -> Iterator[str]:
+    """The generated parts of the page on meshes are all there, and those of the stored numbers."""
+    text, where = text_of(DOCS / "sharding.md"), "docs/sharding.md"
+    for name in page.PARTS:
+        if f"generated: {name} -->" not in text:
+            yield f"{where}: the mark `<!-- generated: {name} -->` is missing"
+    if page.fill(text, json.loads(text_of(DOCS / "sharding.json"))) != text:
+        yield f"{where}: not what docs/sharding.json gives. Run `hatch run sharding:report`"
+
+
+def main() -> int:
+    problems = [
+        *readme_problems(text_of(ROOT / "README.md")),
+        *(found for name in ("convolutions", "spectral") for found in benchmark_problems(name)),
+        *sharding_problems(),
+    ]
+    print("\n".join(problems) or "The docs show the stored numbers.")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
