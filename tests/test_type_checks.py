@@ -1,24 +1,24 @@
 """That the tests run under the run-time checks that they are said to run under."""
 
 import jax.numpy as jnp
-import jax.random as jr
 import jaxtyping
 import pytest
 
+from pdequinox_operators import add_bias
 from pdequinox_padding import same_padding
-from pdequinox_physconv import PhysicsConv
-from pdequinox_pointwise import PointwiseLinearConv
-from pdequinox_spectralconv._basis import Basis
-from pdequinox_spectralconv._transform import analyse
+from pdequinox_physconv._operator import convolve
+from pdequinox_pointwise._operator import pointwise
+from pdequinox_spectralconv._convolution import multiply
 
 
 @pytest.mark.parametrize(
     "call",
     [
         lambda: same_padding((3,), 1),
-        lambda: PhysicsConv(1, 1, 1, 3, use_bias=2, key=jr.key(0), boundary_mode="periodic"),
-        lambda: PointwiseLinearConv(1, 1, 1, use_bias=2, key=jr.key(0)),
-        lambda: analyse(jnp.zeros((1, 1, 1, 3), jnp.int32), 0, Basis(("periodic",) * 2, 1), None),
+        lambda: add_bias(jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32)),
+        lambda: convolve(jnp.zeros((1, 3)), jnp.zeros((1, 1, 3)), "window", None),
+        lambda: pointwise(jnp.zeros((2, 3, 4)), jnp.zeros((3, 5))),
+        lambda: multiply(jnp.zeros((1, 1, 1, 3), jnp.int32), []),
     ],
 )
 def test_every_package_is_type_checked(call):

@@ -1,6 +1,7 @@
 """The public names of the four packages, under the name that users of pdequinox import."""
 
 from pdequinox_padding import (
+    Boundary as Boundary,
     BOUNDARY_MODES as BOUNDARY_MODES,
     BoundaryMode as BoundaryMode,
     Ends as Ends,

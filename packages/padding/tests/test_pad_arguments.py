@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pdequinox_operators import checks
 from pdequinox_padding import (
-    arguments,
     BOUNDARY_MODES,
     format_boundary_mode,
     format_padding_mode,
@@ -121,7 +121,7 @@ def test_odd_extensions_need_a_sign(dtype_name):
 
 def test_what_is_no_array():
     with pytest.raises(TypeError, match="`x` must be an array, got 'field'"):
-        arguments.field("field", 1, 1, jnp.dtype("float32"))
+        checks.sample("field", 1, 1, jnp.dtype("float32"))
 
 
 def test_number_of_axes_of_a_mode():
@@ -162,21 +162,21 @@ def test_transposed_widths_cut_off_what_padding_removes():
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.int8(2), np.array(2)])
 def test_integers_of_all_kinds(value):
-    assert arguments.integer(value, "n") == 2
-    assert arguments.integers(value, 3, "n") == (2, 2, 2)
-    assert arguments.integers([value, 1], 2, "n") == (2, 1)
-    assert all(type(n) is int for n in arguments.integers([value, 1], 2, "n"))
-    assert arguments.widths([value, (0, value)], 2, "n") == ((2, 2), (0, 2))
+    assert checks.integer(value, "n") == 2
+    assert checks.integers(value, 3, "n") == (2, 2, 2)
+    assert checks.integers([value, 1], 2, "n") == (2, 1)
+    assert all(type(n) is int for n in checks.integers([value, 1], 2, "n"))
+    assert checks.widths([value, (0, value)], 2, "n") == ((2, 2), (0, 2))
 
 
 def test_integers_in_an_array():
-    assert arguments.integers(np.array([3, 5]), 2, "kernel_size") == (3, 5)
+    assert checks.integers(np.array([3, 5]), 2, "kernel_size") == (3, 5)
 
 
 @pytest.mark.parametrize("value", [True, np.bool_(True), 1.0, "1", None, [1], 1j])
 def test_what_is_no_integer(value):
     with pytest.raises(TypeError, match=re.escape(f"`n` must be an integer >= 1, got {value!r}")):
-        arguments.integer(value, "n")
+        checks.integer(value, "n")
 
 
 @pytest.mark.parametrize(
@@ -198,28 +198,28 @@ def test_what_is_no_integer(value):
 )
 def test_what_are_no_integers(value, error, text):
     with pytest.raises(error, match=re.escape(text)) as caught:
-        arguments.integers(value, 2, "stride")
+        checks.integers(value, 2, "stride")
     assert "`stride` must be an integer >= 1, or a sequence" in str(caught.value)
 
 
 def test_groups_divide_the_channels():
-    assert arguments.groups(np.int32(2), 4, 6) == 2
+    assert checks.groups(np.int32(2), 4, 6) == 2
     with pytest.raises(ValueError, match="`groups` must divide `in_channels` = 4, got 3"):
-        arguments.groups(3, 4, 6)
+        checks.groups(3, 4, 6)
     with pytest.raises(ValueError, match="`groups` must divide `out_channels` = 6, got 4"):
-        arguments.groups(4, 4, 6)
+        checks.groups(4, 4, 6)
 
 
 def test_dtypes(dtype):
-    assert arguments.parameter_dtype(None) == dtype
-    assert arguments.parameter_dtype("bfloat16") == jnp.bfloat16
+    assert checks.parameter_dtype(None) == dtype
+    assert checks.parameter_dtype("bfloat16") == jnp.bfloat16
     for wrong in (complex, "int32", "float99", "float8_e5m2", bool):
         with pytest.raises(TypeError, match="`dtype` must be None or one of"):
-            arguments.parameter_dtype(wrong)
+            checks.parameter_dtype(wrong)
 
 
 def test_double_precision_must_be_switched_on(x64):
-    assert arguments.parameter_dtype("float64") == jnp.float64
+    assert checks.parameter_dtype("float64") == jnp.float64
     jax.config.update("jax_enable_x64", False)
     with pytest.raises(ValueError, match=r"got float64: set the configuration .*`jax_enable_x64`"):
-        arguments.parameter_dtype("float64")
+        checks.parameter_dtype("float64")

@@ -11,12 +11,25 @@ import numpy as np
 import pytest
 from oracles import assert_within_rounding
 
-from pdequinox_physconv import _forms, PhysicsConv, PhysicsConvTranspose
-from pdequinox_physconv._choice import carry_out, choose
-from pdequinox_physconv._correlate import correlate, correlate_transposed
-from pdequinox_physconv._forms import FORMS
-from pdequinox_physconv._trilinear import convolve, convolve_transposed
-from pdequinox_physconv._window import OPERANDS, TARGETS, Window
+from pdequinox_padding import Boundary
+from pdequinox_physconv import PhysicsConv, PhysicsConvTranspose
+from pdequinox_physconv._convolution import (
+    Axis,
+    backward,
+    Extended,
+    forward,
+    OPERANDS,
+    TARGETS,
+    Window,
+)
+from pdequinox_physconv._cpu import forms
+from pdequinox_physconv._cpu.choice import choose, run as run_form
+from pdequinox_physconv._cpu.forms import FORMS
+from pdequinox_physconv._operator import (
+    convolve as convolve_sample,
+    convolve_transposed as convolve_sample_transposed,
+    trilinear as trilinear_operator,
+)
 
 
 def window(size, taps, stride=1, dilation=1, lower=0, out=None, groups=1):
@@ -28,7 +41,17 @@ def window(size, taps, stride=1, dilation=1, lower=0, out=None, groups=1):
             (n + 2 * low - (k - 1) * d - 1) // s + 1
             for n, k, s, d, low in zip(size, taps, stride, dilation, lower, strict=True)
         )
-    return Window(size, taps, spread(out), stride, dilation, lower, groups)
+    columns = (size, taps, spread(out), stride, dilation, lower)
+    return Window(tuple(Axis(*column) for column in zip(*columns, strict=True)), groups)
+
+
+def convolve(a, b, win, form=None, target="y"):
+    """A task on the arrays of its window, without an extension."""
+    dims = len(win.axes)
+    nothing = Extended("x", ((0, 0),) * dims, Boundary.parse("zeros", dims))
+    return trilinear_operator(
+        a, b, target=target, window=win, extended=nothing, members=False, form=form
+    )
 
 
 # With the channels of each group, and the samples.
@@ -77,7 +100,7 @@ def trilinear(target, a, b, win):
     given = dict(zip(OPERANDS[target], (a, b), strict=True))
     letters = {"x": "bc", "w": "oc", "y": "bo"}
     selectors = []
-    for axis, (n, k, m, s, d, lower) in enumerate(zip(*win[:6], strict=True)):
+    for axis, (n, k, m, s, d, lower) in enumerate(win.axes):
         at = np.arange(m) * s + np.arange(k)[:, None] * d - lower
         selectors.append((np.arange(n)[:, None, None] == at).astype(float))
         for name, letter in zip("xwy", ("ijk", "pqr", "uvz"), strict=True):
@@ -136,11 +159,11 @@ ACCEPTED = [
 @pytest.mark.parametrize("name, target, form", ACCEPTED)
 def test_every_form_is_the_formula(name, target, form, dtype, monkeypatch):
     # So that loops have more than one turn.
-    monkeypatch.setattr(_forms, "_PIECE_BYTES", 300)
+    monkeypatch.setattr(forms, "_PIECE_BYTES", 300)
     case = CASES[name]
     given = arrays(case, dtype)
     a, b = (given[operand] for operand in OPERANDS[target])
-    run = jax.jit(lambda a, b: carry_out(target, a, b, case[0], form))
+    run = jax.jit(lambda a, b: run_form(target, a, b, case[0], form))
     check(target, case, a, b, run(a, b))
 
 
@@ -156,14 +179,14 @@ def test_every_form_and_target_is_tested():
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 @pytest.mark.parametrize("form", ["pieces", "planes", "shifted", "rows", "wide", "matrix"])
 def test_half_precision(form, name, monkeypatch):
-    monkeypatch.setattr(_forms, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(forms, "_PIECE_BYTES", 100)
     for case_name in ("2-D", "2-D one tap"):
         case = CASES[case_name]
         given = arrays(case, name)
         for target in TARGETS:
             if FORMS[form].accepts(target, case[0]):
                 a, b = (given[operand] for operand in OPERANDS[target])
-                actual = jax.jit(lambda a, b, t=target, w=case[0]: carry_out(t, a, b, w, form))(
+                actual = jax.jit(lambda a, b, t=target, w=case[0]: run_form(t, a, b, w, form))(
                     a, b
                 )
                 assert actual.dtype == name
@@ -185,9 +208,9 @@ def test_half_precision(form, name, monkeypatch):
 )
 def test_long_sums_are_taken_in_single_precision(form, win, samples, monkeypatch):
     # In bfloat16, 256 + 1 is 256.
-    monkeypatch.setattr(_forms, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(forms, "_PIECE_BYTES", 1)
     x = jnp.ones((samples, 1, *win.size), jnp.bfloat16)
-    w = jax.jit(lambda x: carry_out("w", x, x, win, form))(x)
+    w = jax.jit(lambda x: run_form("w", x, x, win, form))(x)
     assert w.item() == 1024
 
 
@@ -197,15 +220,16 @@ def random_windows(count):
         dims = int(generator.integers(1, 5))
         draw = lambda low, high, dims=dims: tuple(map(int, generator.integers(low, high, dims)))
         ones = (1,) * dims
-        yield Window(
-            size=draw(1, 300),
-            taps=draw(1, 8) if generator.random() < 0.8 else ones,
-            out=draw(1, 300),
-            stride=draw(1, 5) if generator.random() < 0.5 else ones,
-            dilation=draw(1, 5) if generator.random() < 0.5 else ones,
-            lower=draw(0, 9),
-            groups=int(generator.choice([1, 1, 2, 16, 64])),
+        columns = (
+            draw(1, 300),
+            draw(1, 8) if generator.random() < 0.8 else ones,
+            draw(1, 300),
+            draw(1, 5) if generator.random() < 0.5 else ones,
+            draw(1, 5) if generator.random() < 0.5 else ones,
+            draw(0, 9),
         )
+        groups = int(generator.choice([1, 1, 2, 16, 64]))
+        yield Window(tuple(Axis(*column) for column in zip(*columns, strict=True)), groups)
 
 
 RANDOM_WINDOWS = list(random_windows(300))
@@ -243,13 +267,13 @@ def test_what_is_chosen(win, samples, channels, forms):
 
 
 def test_pieces_divide():
-    assert _forms.piece(12, 10) == 12
-    limit = int(_forms._PIECE_BYTES)
-    assert _forms.piece(12, limit // 5) == 4
-    assert _forms.piece(7, limit // 5) == 1
-    assert _forms.piece(12, 10 * limit) == 1
-    assert _forms.piece(12, 10, turns=2) == 6
-    assert _forms.piece(1, 10, turns=2) == 1
+    assert forms.piece(12, 10) == 12
+    limit = int(forms._PIECE_BYTES)
+    assert forms.piece(12, limit // 5) == 4
+    assert forms.piece(7, limit // 5) == 1
+    assert forms.piece(12, 10 * limit) == 1
+    assert forms.piece(12, 10, turns=2) == 6
+    assert forms.piece(1, 10, turns=2) == 1
 
 
 # The primitive
@@ -263,7 +287,7 @@ def bind(target, a, b, win, form=None):
     if target == "y":
         return convolve(a, b, win, form)
     if target == "x":
-        return convolve_transposed(a, b, win, form)
+        return convolve(a, b, win, form, "x")
     shape = win.shape("w", a.shape[0], (a.shape[1], b.shape[1]))
     return jax.linear_transpose(
         lambda w: convolve(a, w, win, form), jax.ShapeDtypeStruct(shape, a.dtype)
@@ -422,21 +446,27 @@ def test_channels_come_last(dims):
 @pytest.mark.parametrize("form", ["reference", "last", "pieces", "line"])
 def test_layers_by_a_form_of_choice(form):
     x = jax.random.normal(jax.random.key(1), (2, 8))
-    shared = dict(dilation=(1,), groups=1, form=form)
-    for layer_type, run, more in [
-        (PhysicsConv, correlate, {}),
-        (PhysicsConvTranspose, correlate_transposed, {"output_padding": (1,)}),
+    for layer_type, find, convolve_by, more in [
+        (PhysicsConv, forward, convolve_sample, {}),
+        (
+            PhysicsConvTranspose,
+            backward,
+            convolve_sample_transposed,
+            {"output_padding": (1,)},
+        ),
     ]:
-        layer = layer_type(1, 2, 3, 3, 2, key=jax.random.key(0), boundary_mode="dirichlet", **more)
-        out = run(
-            x,
-            layer.weight,
-            stride=layer.stride,
-            padding=layer.padding,
-            ends=(("dirichlet", "dirichlet"),),
-            **more,
-            **shared,
+        layer = layer_type(1, 2, 3, 3, 2, key=jax.random.key(0), boundary_mode="zeros", **more)
+        window, extended = find(
+            x.shape[1:],
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            *more.values(),
+            layer.dilation,
+            layer.groups,
+            layer.boundary,
         )
+        out = convolve_by(x, layer.weight, window, extended, form)
         eps = jnp.finfo(x.dtype).eps
         bound = 2 * 6 * eps * jnp.sum(jnp.abs(layer.weight)) * jnp.max(jnp.abs(x))
         assert jnp.max(jnp.abs(out + layer.bias - layer(x))) <= bound

@@ -12,7 +12,7 @@ import pytest
 import transforms
 from hypothesis import given, settings, strategies as st
 
-from pdequinox_pointwise import _product, PointwiseLinearConv
+from pdequinox_pointwise import _cpu, PointwiseLinearConv
 
 
 def make(key, out_channels=3, **arguments):
@@ -159,7 +159,7 @@ def test_no_copy_of_the_batch_is_made(monkeypatch):
         return compiled.memory_analysis().temp_size_in_bytes
 
     own = memory()
-    monkeypatch.setattr(_product, "_small", lambda *_: False)
+    monkeypatch.setattr(_cpu, "_small", lambda *_: False)
     assert own < memory()
     assert jax.__version_info__ < (0, 10) or own < x[0].nbytes
 

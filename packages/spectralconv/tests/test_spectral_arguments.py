@@ -103,18 +103,6 @@ def test_the_grid_of_the_input_is_checked_first():
 @pytest.mark.parametrize(
     "boundary_mode, error, text",
     [
-        (
-            "outflow",
-            ValueError,
-            "`boundary_mode` must consist of ['periodic', 'neumann', 'neumann_cell', "
-            "'dirichlet_cell', 'dirichlet_node', 'dirichlet'], got 'outflow': 'outflow' on spatial "
-            "axis 0 has no basis.",
-        ),
-        (
-            ["periodic", ("neumann", "OUTFLOW")],
-            ValueError,
-            "got ['periodic', ('neumann', 'OUTFLOW')]: 'outflow' on spatial axis 1 has no basis.",
-        ),
         (["neumann", ("periodic", "neumann")], ValueError, "('periodic', 'neumann')"),
         (["neumann"] * 3, ValueError, "`boundary_mode`"),
         (["neumann", ("neumann",) * 3], ValueError, "`boundary_mode`"),
@@ -138,11 +126,11 @@ def test_boundary_modes_have_one_spelling():
     assert mixed.boundary_mode == (("periodic", "periodic"), ("neumann", "dirichlet"))
 
 
-@pytest.mark.parametrize("transform", ["dft", "", 1, True, ["fft"], {"fft": 1}, np.ones(2)])
-def test_transforms(transform):
-    text = f"`transform` must be None or one of ['product', 'fft'], got {transform!r}."
+@pytest.mark.parametrize("method", ["dft", "", None, 1, True, ["fft"], {"fft": 1}, np.ones(2)])
+def test_methods(method):
+    text = f"`method` must be one of ['auto', 'product', 'fft'], got {method!r}."
     with pytest.raises(ValueError, match=re.escape(text)):
-        make(transform=transform)
+        make(method=method)
 
 
 @pytest.mark.parametrize(
@@ -182,3 +170,9 @@ def test_dtype_and_scale():
             make(weight_scale=value)
         assert str(caught.value).endswith(f"got {value!r}.")
     make(weight_scale=np.array(0.1))
+
+
+def test_the_name_of_the_method_before_is_deprecated():
+    with pytest.warns(DeprecationWarning, match="`transform` is called `method`"):
+        assert make(transform="fft").method == "fft"
+    assert make().method == "auto"

@@ -1,5 +1,6 @@
 """The functions of every axis, the transforms to and from them, and the choice of a transform."""
 
+import dataclasses
 import itertools
 import re
 
@@ -11,13 +12,25 @@ import oracles
 import pytest
 import scipy.fft
 
-from pdequinox_spectralconv import _fourier, _transform, SpectralConv
-from pdequinox_spectralconv._basis import _cos, _sin, bases, Basis
+from pdequinox_padding import Boundary
+from pdequinox_spectralconv import _fourier, SpectralConv
+from pdequinox_spectralconv._basis import _cos, _sin, bases
+from pdequinox_spectralconv._cpu import choice
 from pdequinox_spectralconv._transform import analyse, synthesise
 
 
 PERIODIC = ("periodic", "periodic")
 EPS = np.finfo(float).eps
+
+
+def functions_of(ends, num_modes, full=False):
+    """The basis of one axis."""
+    (basis,) = bases(Boundary.parse([ends], 1), (num_modes,))
+    return dataclasses.replace(basis, full=full)
+
+
+def names_of(basis):
+    return tuple(kind.name for kind in basis.ends)
 
 
 def normal(shape, dtype=None, seed=1):
@@ -30,7 +43,7 @@ def normal(shape, dtype=None, seed=1):
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
 def test_functions_between_walls(size):
     for ends in oracles.WALL_ENDS:
-        basis = Basis(ends, size)
+        basis = functions_of(ends, size)
         assert basis.limit(size) == (size, "N")
         functions = oracles.wall_functions(size, ends, size)
         # The condition number is small: columns are orthogonal, but for points that count half.
@@ -48,7 +61,7 @@ def test_functions_between_walls(size):
 @pytest.mark.parametrize("size", [1, 2, 7, 8])
 def test_functions_of_the_last_periodic_axis(size):
     modes = size // 2 + 1
-    basis = Basis(PERIODIC, modes)
+    basis = functions_of(PERIODIC, modes)
     assert basis.limit(size)[0] == modes
     spectrum = np.fft.rfft(np.eye(size))
     actual = basis.analysis(size)
@@ -67,10 +80,10 @@ def test_functions_of_the_last_periodic_axis(size):
 
 
 def test_functions_are_exact_where_they_are_0_and_1():
-    half = Basis(PERIODIC, 5).analysis(8)
+    half = functions_of(PERIODIC, 5).analysis(8)
     assert np.all(half[:, 1, [0, 4]] == 0)
     np.testing.assert_array_equal(half[:, 0, 4], [1, -1] * 4)
-    alternating = Basis(("dirichlet_cell",) * 2, 6).analysis(6)[:, 5]
+    alternating = functions_of(("dirichlet_cell",) * 2, 6).analysis(6)[:, 5]
     np.testing.assert_array_equal(alternating, [1, -1] * 3)
     period = 48
     turns = np.arange(-2 * period, 2 * period)
@@ -96,12 +109,12 @@ def test_functions_of_long_axes_are_as_exact():
 
 def test_the_last_periodic_axis_is_the_half_one():
     wall = ("neumann", "dirichlet")
-    made = bases((PERIODIC, wall, PERIODIC, wall), (2, 3, 4, 5))
+    made = bases(Boundary.parse([PERIODIC, wall, PERIODIC, wall], 4), (2, 3, 4, 5))
     assert made == (
-        Basis(PERIODIC, 2, True),
-        Basis(wall, 3),
-        Basis(PERIODIC, 4),
-        Basis(wall, 5),
+        functions_of(PERIODIC, 2, True),
+        functions_of(wall, 3),
+        functions_of(PERIODIC, 4),
+        functions_of(wall, 5),
     )
 
 
@@ -145,18 +158,18 @@ def transform_tolerance(size, eps):
     return size * eps * (size + 8 * np.log2(4 * size + 4) + 8)
 
 
-@pytest.mark.parametrize("transform", ["product", "fft"])
+@pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("ends", SCIPY_ENDS, ids=str)
-def test_analysis_is_that_of_scipy(ends, transform, x64):
+def test_analysis_is_that_of_scipy(ends, method, x64):
     """Along any axis; truncated to any number of modes."""
     given = []
     for axis, size, dropped in [(0, 2, 0), (1, 7, 0), (2, 8, 2), (1, 16, 5)]:
         shape = [2, 3, 2, 3]
         shape[1 + axis] = size
-        modes = Basis(ends, 1).limit(size)[0] - dropped
-        given.append((normal(shape), axis, Basis(ends, modes)))
+        modes = functions_of(ends, 1).limit(size)[0] - dropped
+        given.append((normal(shape), axis, functions_of(ends, modes)))
     run = lambda fields: [
-        analyse(in_layers(x), axis, basis, transform)
+        analyse(in_layers(x), axis, basis, method)
         for x, (_, axis, basis) in zip(fields, given, strict=True)
     ]
     results = jax.jit(run)([x for x, *_ in given])
@@ -167,15 +180,15 @@ def test_analysis_is_that_of_scipy(ends, transform, x64):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("transform", ["product", "fft"])
-def test_analysis_in_every_basis(transform, dtype):
+@pytest.mark.parametrize("method", ["product", "fft"])
+def test_analysis_in_every_basis(method, dtype):
     """Coefficients of the expansion into all functions, where SciPy has no transform too."""
     size, modes = 5, 4
-    given = [Basis(ends, modes) for ends in oracles.WALL_ENDS]
+    given = [functions_of(ends, modes) for ends in oracles.WALL_ENDS]
     x = normal((2, size), dtype)
-    run = lambda x: [analyse(in_layers(x), 0, basis, transform) for basis in given]
+    run = lambda x: [analyse(in_layers(x), 0, basis, method) for basis in given]
     for basis, actual in zip(given, jax.jit(run)(x), strict=True):
-        inverse = np.linalg.inv(oracles.wall_functions(size, basis.ends, size))[:modes]
+        inverse = np.linalg.inv(oracles.wall_functions(size, names_of(basis), size))[:modes]
         expected = (np.asarray(x, float) @ inverse.T)[None, None]
         assert actual.dtype == dtype
         actual = np.asarray(actual, float) * basis.scale(size)
@@ -184,20 +197,20 @@ def test_analysis_in_every_basis(transform, dtype):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("transform", ["product", "fft"])
-def test_synthesis_in_every_basis(transform, dtype):
+@pytest.mark.parametrize("method", ["product", "fft"])
+def test_synthesis_in_every_basis(method, dtype):
     """The sum of the functions times the scaled coefficients, along any axis, on any grid."""
     modes, from_size = 4, 6
     cases = [(ends, size, at) for at, size in enumerate((4, 7)) for ends in oracles.WALL_ENDS]
     cases += [(PERIODIC, 6, 0), (PERIODIC, 9, 2)]
     given = []
     for ends, size, axis in cases:
-        basis = Basis(ends, modes)
+        basis = functions_of(ends, modes)
         shape = [2 if basis.periodic else 1, 1, 2, 1, 2, 3]
         shape[3 + axis] = modes
         given.append((normal(shape, dtype), axis, basis, size))
     run = lambda fields: [
-        synthesise(z, axis, basis, size, from_size, transform)
+        synthesise(z, axis, basis, size, from_size, method)
         for z, (_, axis, basis, size) in zip(fields, given, strict=True)
     ]
     results = jax.jit(run)([z for z, *_ in given])
@@ -207,24 +220,24 @@ def test_synthesis_in_every_basis(transform, dtype):
             angle = 2 * np.pi / size * np.arange(size)[:, None] * np.arange(modes)
             expected = values[:1] @ np.cos(angle).T - values[1:] @ np.sin(angle).T
         else:
-            expected = values @ oracles.wall_functions(size, basis.ends, modes).T
+            expected = values @ oracles.wall_functions(size, names_of(basis), modes).T
         expected = np.moveaxis(expected, -1, 3 + axis)
         assert actual.dtype == dtype
         atol = transform_tolerance(size, np.finfo(dtype).eps) * float(jnp.max(jnp.abs(z)))
         np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("transform", ["product", "fft"])
+@pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("size, modes", [(2, 1), (7, 3), (8, 4), (8, 2)])
-def test_full_axes(size, modes, transform, x64):
+def test_full_axes(size, modes, method, x64):
     """Two parts on either side; groups of non-negative and of negative wavenumbers."""
-    basis, groups = Basis(PERIODIC, modes, full=True), 2
+    basis, groups = functions_of(PERIODIC, modes, full=True), 2
     z = normal((2, groups, 3, 2, size, 2))
     spectrum = np.fft.fft(np.asarray(z)[0] + 1j * np.asarray(z)[1], axis=3)
     kept = [spectrum[..., :modes, :], spectrum[..., size - modes :, :]]
     # The groups of this axis lie within those so far.
     kept = np.stack(kept, axis=1).reshape(2 * groups, 3, 2, modes, 2)
-    actual = np.asarray(jax.jit(lambda z: analyse(z, 1, basis, transform))(z))
+    actual = np.asarray(jax.jit(lambda z: analyse(z, 1, basis, method))(z))
     # Of complex numbers: twice the terms.
     atol = 2 * transform_tolerance(2 * size, EPS) * float(jnp.max(jnp.abs(z)))
     np.testing.assert_allclose(actual[0] + 1j * actual[1], kept, rtol=0, atol=atol)
@@ -233,7 +246,7 @@ def test_full_axes(size, modes, transform, x64):
     spectrum[..., :modes, :] = kept.reshape(groups, 2, 3, 2, modes, 2)[:, 0]
     spectrum[..., size + 1 - modes :, :] += kept.reshape(groups, 2, 3, 2, modes, 2)[:, 1]
     expected = np.fft.ifft(spectrum, axis=3) * (size + 1) / size
-    run = jax.jit(lambda z: synthesise(z, 1, basis, size + 1, size, transform))
+    run = jax.jit(lambda z: synthesise(z, 1, basis, size + 1, size, method))
     actual = np.asarray(run(jnp.stack([kept.real, kept.imag])))
     np.testing.assert_allclose(actual[0] + 1j * actual[1], expected, rtol=0, atol=size * atol)
 
@@ -245,7 +258,7 @@ def test_impossible_imaginary_parts_never_reach_the_inverse_transform(monkeypatc
         seen = []
         monkeypatch.setattr(jnp.fft, "irfft", lambda z, seen=seen, **_: seen.append(z) or z.real)
         both = np.asarray(normal((3, 2, count)))
-        _fourier._by_fft(jnp.asarray(both), size=size, count=count, transposed=True)
+        _fourier._by_fft(jnp.asarray(both), size=size, count=count, transpose=True)
         (spectrum,) = seen
         alone = np.isin(np.arange(count), places)
         factors = np.where(alone, size, size / 2).astype("f4")
@@ -258,7 +271,7 @@ def test_impossible_imaginary_parts_never_reach_the_inverse_transform(monkeypatc
 
 
 def choose(basis, size, dtype="float32"):
-    return _transform.choose(basis, size, np.dtype(dtype))
+    return choice.choose(basis, size, np.dtype(dtype))
 
 
 def numbers_of_a_pair(basis):
@@ -267,25 +280,29 @@ def numbers_of_a_pair(basis):
 
 
 def test_large_matrices_are_not_chosen():
-    bound = _transform._LARGEST_MATRIX
+    bound = choice._LARGEST_MATRIX
     for ends in (PERIODIC, ("neumann", "neumann"), ("dirichlet_cell", "neumann")):
         for full in {False, ends == PERIODIC}:
             for size in [2**exponent for exponent in range(25)]:
                 for modes in {1, 9, 32, size // 2}:
-                    basis = Basis(ends, modes, full)
+                    basis = functions_of(ends, modes, full)
                     if 1 <= modes <= basis.limit(size)[0] and choose(basis, size) == "product":
                         assert 4 * size * modes * numbers_of_a_pair(basis) <= bound
-    for basis in (Basis(PERIODIC, 3), Basis(PERIODIC, 3, True), Basis(("neumann",) * 2, 3)):
+    for basis in (
+        functions_of(PERIODIC, 3),
+        functions_of(PERIODIC, 3, True),
+        functions_of(("neumann",) * 2, 3),
+    ):
         numbers = 8 * 3 * numbers_of_a_pair(basis)
         assert basis.analysis(8).size == basis.synthesis(8, 9).size == numbers
-    assert choose(Basis(PERIODIC, 8), 2**16) == "product"
-    assert choose(Basis(PERIODIC, 9), 2**16) == "fft"
-    assert choose(Basis(PERIODIC, 8), 2**16, "float64") == "fft"
-    assert choose(Basis(PERIODIC, 4), 2**16, "float64") == "product"
+    assert choose(functions_of(PERIODIC, 8), 2**16) == "product"
+    assert choose(functions_of(PERIODIC, 9), 2**16) == "fft"
+    assert choose(functions_of(PERIODIC, 8), 2**16, "float64") == "fft"
+    assert choose(functions_of(PERIODIC, 4), 2**16, "float64") == "product"
 
 
 def test_the_faster_one_is_chosen(monkeypatch):
-    few, many = Basis(PERIODIC, 8), Basis(PERIODIC, 512)
+    few, many = functions_of(PERIODIC, 8), functions_of(PERIODIC, 512)
     assert choose(few, 1024) == "product" and choose(many, 1024) == "fft"
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose(few, 1024) == choose(many, 1024) == "product"
@@ -323,7 +340,7 @@ def test_constants_of_a_program_are_matrices_of_its_axes():
     text = jax.jit(lambda x: layer(x)).lower(normal((1, 64, 128))).as_text()
     assert "stablehlo.fft" not in text
     assert constants(text) == 128 * 4
-    forced = SpectralConv(1, 1, 1, 3, key=jr.key(0), transform="fft")
+    forced = SpectralConv(1, 1, 1, 3, key=jr.key(0), method="fft")
     assert "stablehlo.fft" in jax.jit(lambda x: forced(x)).lower(normal((1, 64))).as_text()
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pdequinox_spectralconv import SpectralConv
-from pdequinox_spectralconv._spectral import multiply
+from pdequinox_spectralconv._convolution import multiply
 
 
 KEY = jr.key(0)
@@ -85,8 +85,8 @@ def rounding_steps(layer, spatial, output_shape=None):
     for sizes, m in zip(zip(spatial, output_shape, strict=True), layer.num_modes, strict=True):
         product = sizes[0] + 2 * m + 2
         fast = 8 * math.log2(4 * max(sizes) + 4)
-        chosen = {"product": product, "fft": fast, None: max(product, fast)}
-        steps += chosen[layer.transform] + 4
+        chosen = {"product": product, "fft": fast, "auto": max(product, fast)}
+        steps += chosen[layer.method] + 4
     periodic = sum(lower == P for lower, _ in pairs(layer.boundary_mode, len(spatial)))
     return 2**periodic * steps
 
@@ -156,13 +156,13 @@ CASES = [(P, *case) for case in PERIODIC_CASES] + WALL_CASES
 
 
 @pytest.mark.parametrize(
-    "transform, dtype", [("product", "float32"), ("fft", "float64")], indirect=["dtype"]
+    "method, dtype", [("product", "float32"), ("fft", "float64")], indirect=["dtype"]
 )
 @pytest.mark.parametrize("boundary_mode, spatial, num_modes", CASES, ids=str)
-def test_sum_over_modes(boundary_mode, spatial, num_modes, transform, dtype):
+def test_sum_over_modes(boundary_mode, spatial, num_modes, method, dtype):
     # Both with more channels out than in, and less.
     channels = (2, 3) if dtype == jnp.float32 else (3, 1)
-    layer = random_layer(boundary_mode, num_modes, channels, transform=transform)
+    layer = random_layer(boundary_mode, num_modes, channels, method=method)
     periodic = sum(lower == P for lower, _ in pairs(boundary_mode, len(spatial)))
     shape = (2 ** max(periodic - 1, 0), *channels[::-1], *num_modes)
     assert layer.weights_real.shape == shape
@@ -172,10 +172,11 @@ def test_sum_over_modes(boundary_mode, spatial, num_modes, transform, dtype):
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 @pytest.mark.parametrize(
-    "boundary_mode, transform", [(P, "product"), (P, "fft"), ([(N, D), P], None), (DC, None)]
+    "boundary_mode, method",
+    [(P, "product"), (P, "fft"), ([(N, D), P], "auto"), (DC, "auto")],
 )
-def test_half_precision(boundary_mode, transform, name):
-    layer = random_layer(boundary_mode, (2, 3), transform=transform, dtype=name)
+def test_half_precision(boundary_mode, method, name):
+    layer = random_layer(boundary_mode, (2, 3), method=method, dtype=name)
     check(layer, normal((2, 5, 6), name))
 
 
@@ -201,9 +202,9 @@ def test_random_layers(data):
         limit = n if pair != (P, P) else n // 2 if full else n // 2 + 1
         num_modes.append(draw(st.integers(1, limit), "num_modes"))
     channels = draw(st.integers(1, 3), "in_channels"), draw(st.integers(1, 3), "out_channels")
-    transform = draw(st.sampled_from([None, "product", "fft"]), "transform")
+    method = draw(st.sampled_from(["auto", "product", "fft"]), "method")
     seed = draw(st.integers(0, 2**31 - 1), "seed")
-    layer = random_layer(ends, num_modes, channels, seed, transform=transform)
+    layer = random_layer(ends, num_modes, channels, seed, method=method)
     x = normal((channels[0], *spatial), jnp.float32, seed + 1)
     check(layer, x, tuple(output_shape) if draw(st.booleans(), "other grid") else None)
 
@@ -325,11 +326,11 @@ def test_identity_is_the_projection_onto_the_kept_modes(boundary_mode, spatial, 
         assert_equal_to_rounding(layer, actual, call(layer, actual), actual)
 
 
-@pytest.mark.parametrize("transform", ["product", "fft"])
+@pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_all_modes_between_walls_give_the_field_back(size, transform, x64):
+def test_all_modes_between_walls_give_the_field_back(size, method, x64):
     """In every basis; one program for all of them."""
-    layers = [identity_layer([ends], (size,), 1, transform=transform) for ends in oracles.WALL_ENDS]
+    layers = [identity_layer([ends], (size,), 1, method=method) for ends in oracles.WALL_ENDS]
     x = normal((1, size))
     fields = jax.jit(lambda layers, x: [layer(x) for layer in layers])(layers, x)
     for layer, field in zip(layers, fields, strict=True):
@@ -357,31 +358,31 @@ def sample(waves, ends, shape):
 
 
 @pytest.mark.parametrize(
-    "boundary_mode, grids, num_modes, transform",
+    "boundary_mode, grids, num_modes, method",
     [
-        (P, ((8,), (11,)), (4,), None),
+        (P, ((8,), (11,)), (4,), "auto"),
         (P, ((8,), (20,)), (5,), "fft"),
         (P, ((7,), (24,)), (4,), "product"),
-        (P, ((6, 5), (9, 8)), (3, 3), None),
+        (P, ((6, 5), (9, 8)), (3, 3), "auto"),
         (P, ((4, 8), (7, 7)), (2, 3), "fft"),
-        (P, ((4, 5, 6), (6, 7, 5)), (2, 2, 3), None),
-        (N, ((1,), (4,)), (1,), None),
-        ([(N, DC)], ((5,), (9,)), (5,), None),
+        (P, ((4, 5, 6), (6, 7, 5)), (2, 2, 3), "auto"),
+        (N, ((1,), (4,)), (1,), "auto"),
+        ([(N, DC)], ((5,), (9,)), (5,), "auto"),
         ([(C, DN)], ((5,), (8,)), (5,), "fft"),
-        ([(DC, DN), (C, N)], ((4, 7), (6, 5)), (3, 5), None),
-        ([(D, C), P], ((4, 8), (7, 9)), (4, 4), None),
-        ([P, (DC, C)], ((6, 3), (7, 8)), (4, 3), None),
-        ([P, DC, P], ((4, 3, 7), (7, 5, 6)), (2, 3, 3), None),
-        ([DN, N, C], ((4, 5, 3), (3, 8, 4)), (3, 4, 3), None),
+        ([(DC, DN), (C, N)], ((4, 7), (6, 5)), (3, 5), "auto"),
+        ([(D, C), P], ((4, 8), (7, 9)), (4, 4), "auto"),
+        ([P, (DC, C)], ((6, 3), (7, 8)), (4, 3), "auto"),
+        ([P, DC, P], ((4, 3, 7), (7, 5, 6)), (2, 3, 3), "auto"),
+        ([DN, N, C], ((4, 5, 3), (3, 8, 4)), (3, 4, 3), "auto"),
     ],
     ids=str,
 )
-def test_resampling_commutes_with_the_layer(boundary_mode, grids, num_modes, transform, x64):
+def test_resampling_commutes_with_the_layer(boundary_mode, grids, num_modes, method, x64):
     """From coarser to finer grids and back, for fields in the span of the kept modes."""
     ends = pairs(boundary_mode, len(num_modes))
     periodic = [axis for axis, pair in enumerate(ends) if pair[0] == P]
-    layer = random_layer(boundary_mode, num_modes, transform=transform)
-    resample = identity_layer(boundary_mode, num_modes, 3, transform=transform)
+    layer = random_layer(boundary_mode, num_modes, method=method)
+    resample = identity_layer(boundary_mode, num_modes, 3, method=method)
 
     waves = []
     generator = np.random.default_rng(5)
@@ -459,14 +460,14 @@ def test_outputs_satisfy_the_boundary_conditions(ends, x64):
 # Fourier on the field that is extended over its boundaries
 
 
-@pytest.mark.parametrize("transform", ["product", "fft"])
+@pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("ends", oracles.WALL_ENDS, ids=str)
-def test_between_walls_is_fourier_of_the_extended_field(ends, transform, x64):
+def test_between_walls_is_fourier_of_the_extended_field(ends, method, x64):
     """The discrete Fourier transform of one period of the field's extension, multiplied with the
     real numbers of each wavenumber.
     """
-    size, m = 5, 5 if transform == "product" else 4
-    layer, x = random_layer([ends], (m,), transform=transform), normal((2, size))
+    size, m = 5, 5 if method == "product" else 4
+    layer, x = random_layer([ends], (m,), method=method), normal((2, size))
     mirrors = tuple("dirichlet_node" if end == "dirichlet" else end for end in ends)
     odd = [oracles.WALLS[end][1] for end in ends]
     lengths = 4 if odd[0] != odd[1] else 2
@@ -492,9 +493,9 @@ def test_between_walls_is_fourier_of_the_extended_field(ends, transform, x64):
 # Symmetries
 
 
-@pytest.mark.parametrize("transform", ["product", "fft"])
-def test_rolls_of_the_field_roll_the_output(transform):
-    layer = random_layer([P, (N, D), P], (2, 2, 3), transform=transform)
+@pytest.mark.parametrize("method", ["product", "fft"])
+def test_rolls_of_the_field_roll_the_output(method):
+    layer = random_layer([P, (N, D), P], (2, 2, 3), method=method)
     x = normal((2, 6, 4, 7))
     roll = lambda v: jnp.roll(v, (2, -3), (1, 3))
     assert_equal_to_rounding(layer, x, call(layer, roll(x)), roll(call(layer, x)))

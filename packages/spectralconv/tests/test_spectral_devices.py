@@ -25,9 +25,9 @@ def check(actual, expected):
 
 between_walls = SpectralConv(
     2, 3, 4, (2, 3), boundary_mode=[("neumann", "dirichlet"), "periodic"],
-    transform="fft", key=jax.random.key(0),
+    method="fft", key=jax.random.key(0),
 )
-periodic = SpectralConv(2, 3, 4, (2, 3), transform="product", key=jax.random.key(0))
+periodic = SpectralConv(2, 3, 4, (2, 3), method="product", key=jax.random.key(0))
 
 for layer in (between_walls, periodic):
     weights, static = eqx.partition(layer, eqx.is_inexact_array)

@@ -34,8 +34,8 @@ def subject(spatial, num_modes, terms, **fixed):
 # Complex and real weights, by products and by fast transforms. For the terms see `rounding_steps`
 # in test_spectral_conv.py: `4 (5 + 2 * 2 + 6 + 6 + 2 * 3 + 6 + 6)` and `8 log2(4 * 6 + 4) + 4 + 6`.
 SUBJECTS = {
-    "periodic": subject((5, 6), (2, 3), 156, transform="product"),
-    "walls": subject((6,), (4,), 49, transform="fft", boundary_mode=[("neumann", "dirichlet")]),
+    "periodic": subject((5, 6), (2, 3), 156, method="product"),
+    "walls": subject((6,), (4,), 49, method="fft", boundary_mode=[("neumann", "dirichlet")]),
 }
 
 

@@ -19,4 +19,4 @@ from ._same import (
 )
 
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, NamedTuple, no_type_check, TypeAlias
+from typing import Any, NamedTuple, no_type_check, SupportsIndex, TypeAlias
 
-from .arguments import Integer, integer
+from pdequinox_operators.checks import integer
 
 
 BoundaryMode: TypeAlias = str | Sequence[str | Sequence[str]]
@@ -40,10 +40,12 @@ class Kind(NamedTuple):
     low_level: str | None = None
     stand_in: tuple[int, int] | None = None
 
-    @property
-    def basis(self) -> tuple[int, int] | None:
-        """The mirror and the sign of a basis of waves; `None` if it wraps."""
-        return self.stand_in if self.mirror is None else (self.mirror, self.sign)
+    def as_wall(self) -> "Kind":
+        """Gives an end without a mirror the one that a basis of waves has there."""
+        if self.stand_in is None:
+            return self
+        mirror, sign = self.stand_in
+        return self._replace(mirror=mirror, sign=sign)
 
     def __repr__(self) -> str:
         return f"Kind({self.name!r})"
@@ -100,7 +102,7 @@ class Boundary:
     def parse(
         cls,
         boundary_mode: BoundaryMode,
-        num_spatial_dims: Integer,
+        num_spatial_dims: SupportsIndex,
         *,
         name: str = "boundary_mode",
         low_level: bool = False,
@@ -144,7 +146,7 @@ class Boundary:
 
 @no_type_check
 def parse_boundary_mode(
-    boundary_mode: BoundaryMode, num_spatial_dims: Integer, *, name: str = "boundary_mode"
+    boundary_mode: BoundaryMode, num_spatial_dims: SupportsIndex, *, name: str = "boundary_mode"
 ) -> tuple[Ends, ...]:
     """Reads a boundary mode, and gives the name of the mode at every end of every axis.
 
@@ -170,7 +172,7 @@ def parse_boundary_mode(
 
 @no_type_check
 def parse_padding_mode(
-    padding_mode: BoundaryMode, num_spatial_dims: Integer, *, name: str = "padding_mode"
+    padding_mode: BoundaryMode, num_spatial_dims: SupportsIndex, *, name: str = "padding_mode"
 ) -> tuple[Ends, ...]:
     """Reads a boundary mode as [`pdequinox_padding.parse_boundary_mode`][] does, and understands
     the low-level names [`pdequinox_padding.PADDING_MODES`][] as well.

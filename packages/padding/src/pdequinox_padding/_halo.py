@@ -103,9 +103,11 @@ def extend_block(
     check. For `values`, see `extend`, which extends a whole field.
     """
     dtype = x.dtype
-    x, axes = extensions(x, widths, boundary, values)
-    for extension, entry in zip(axes, axis_names, strict=True):
-        x = _extend_axis(x, extension, _blocks(entry), dtype)
+    blocks = [_blocks(entry) for entry in axis_names]
+    sent = any(any(pair) and split.names for pair, split in zip(widths, blocks, strict=True))
+    x, axes = extensions(x, widths, boundary, values, neighbours=sent)
+    for extension, split in zip(axes, blocks, strict=True):
+        x = _extend_axis(x, extension, split, dtype)
     return x.astype(dtype)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, no_type_check, TypeAlias
+from typing import Any, NamedTuple, no_type_check, SupportsIndex, TypeAlias
 
 import jax
 import jax.lax as lax
@@ -13,11 +13,11 @@ from jaxtyping import Array
 
 from ._boundary import Boundary, BoundaryMode, Kind, KINDS
 from ._extension import period, Run, runs, source
-from .arguments import array, Integer, widths as parse_widths
+from pdequinox_operators.checks import array, widths as parse_widths
 
 
 WallValue: TypeAlias = ArrayLike | tuple["WallValue", ...] | None
-AxisWidths: TypeAlias = Sequence[Integer | Sequence[Integer]]
+AxisWidths: TypeAlias = Sequence[SupportsIndex | Sequence[SupportsIndex]]
 
 Widths: TypeAlias = tuple[tuple[int, int], ...]
 WallPair: TypeAlias = tuple[Array | None, Array | None]
@@ -110,8 +110,8 @@ def extend(
     - `x`: The array.
     - `widths`: A pair of integers for every axis of the boundary, the last ones of `x`.
     - `boundary`: The boundary of these axes.
-    - `values`: For every axis the wall values at its two ends, of the dtype and the rank of `x`,
-        with 1 for the size of these axes; `None` where there is none.
+    - `values`: For every axis the wall values at its two ends, of the rank of `x`, with 1 for the
+        size of these axes; `None` where there is none.
     """
     dtype = x.dtype
     x, axes = extensions(x, widths, boundary, values)
@@ -130,21 +130,27 @@ class Extension(NamedTuple):
 
 
 def extensions(
-    x: Array, widths: Widths, boundary: Boundary, values: Sequence[WallPair] | None
+    x: Array,
+    widths: Widths,
+    boundary: Boundary,
+    values: Sequence[WallPair] | None,
+    *,
+    neighbours: bool = False,
 ) -> tuple[Array, list[Extension]]:
     """Lists how the axes are extended in turn, and gives the field the dtype to do so: that of the
-    transpose, which sums up what goes to the images of a point, or to a wall value. Half precision
-    must not do so: 1000 ones, added one by one, are 256 in bfloat16. The extension itself is exact
-    in both, but where wall values enter; there it is rounded once now.
+    transpose, which sums up what goes to the images of a point, to a wall value, and to the
+    `neighbours` of a block. Half precision must not do so: 1000 ones, added one by one, are 256 in
+    bfloat16. The extension itself is exact in both, but where wall values enter; there it is
+    rounded once now.
     """
     values = ((None, None),) * len(widths) if values is None else values
-    summed = any(
+    summed = neighbours or any(
         width and (kind.sign or value is not None)
         for each in zip(widths, boundary.axes, values, strict=True)
         for width, kind, value in zip(*each, strict=True)
     )
-    if summed and x.dtype in (jnp.float16, jnp.bfloat16):
-        x = x.astype(jnp.float32)
+    if summed:
+        x = x.astype(_dtype_of_sums(x.dtype))
     convert = lambda value: None if value is None else value.astype(x.dtype)
     pairs = [(convert(lower), convert(upper)) for lower, upper in values]
     axes = range(x.ndim - len(widths), x.ndim)
@@ -205,6 +211,8 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
         return entry
 
     num_spatial_dims, result = len(boundary.axes), []
+    # One array for all uses of a value, whose gradients are summed before they are rounded.
+    walls_of: dict[int, Array] = {}
     for axis, entry in enumerate(split(value, num_spatial_dims, "padded axis")):
         pair = split(entry, 2, "end of an axis")
         walls = [kind.takes_value for kind in boundary.axes[axis]]
@@ -218,9 +226,12 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
                 f"`value` must be None where no end is one of {_WITH_VALUE}, got {entry!r} "
                 f"for axis {axis}, whose ends are {boundary.names[axis]}."
             )
+        for part, is_given, has_wall in zip(pair, given, walls, strict=True):
+            if is_given and has_wall and id(part) not in walls_of:
+                walls_of[id(part)] = _wall_value(part, x, num_spatial_dims)
         lower, upper = (
-            _wall_value(part, x, num_spatial_dims) if g and w else None
-            for part, g, w in zip(pair, given, walls, strict=True)
+            walls_of[id(part)] if is_given and has_wall else None
+            for part, is_given, has_wall in zip(pair, given, walls, strict=True)
         )
         result.append((lower, upper))
     used = any(part is not None for pair in result for part in pair)
@@ -233,7 +244,7 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
 
 
 def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
-    """Gives a wall value the dtype and the number of axes of `x`."""
+    """Gives a wall value the number of axes of `x` and its dtype, or float32 for a shorter one."""
     wall, leading = jnp.asarray(value), x.shape[: x.ndim - num_spatial_dims]
     shape, ones = wall.shape, (1,) * num_spatial_dims
     if wall.ndim == x.ndim and shape[len(leading) :] == ones:
@@ -248,7 +259,11 @@ def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
             f"`value` must be a scalar or broadcast against the leading axes of `x`, {leading}, "
             f"got shape {wall.shape}; one value per axis or end goes in a tuple."
         )
-    return wall.reshape((1,) * missing + shape + ones).astype(x.dtype)
+    return wall.reshape((1,) * missing + shape + ones).astype(_dtype_of_sums(x.dtype))
+
+
+def _dtype_of_sums(dtype: Any) -> jnp.dtype:
+    return jnp.dtype(jnp.float32 if dtype in (jnp.float16, jnp.bfloat16) else dtype)
 
 
 def extend_axis(

@@ -1,36 +1,112 @@
-"""The forward layers: construction and documentation. The arithmetic is in `_correlate`."""
+"""The forward layers: construction and documentation. The arithmetic is in `_convolution`."""
 
-from typing import Any
+from typing import Any, no_type_check
 
 import equinox as eqx
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
-from pdequinox_padding import (
-    BoundaryMode,
-    Ends,
-    format_boundary_mode,
-    format_padding_mode,
-    parse_boundary_mode,
+from pdequinox_operators import add_bias
+from pdequinox_operators.checks import (
+    flag,
+    groups as parse_groups,
+    Integer,
+    integer,
+    Integers,
+    integers,
+    parameter_dtype,
+    sample,
+    Widths,
+    widths,
 )
-from pdequinox_padding.arguments import field, Integer, Integers, Widths
+from pdequinox_padding import Boundary, BoundaryMode, Ends, same_padding
 
-from ._arguments import conv_arguments, same_arguments
-from ._correlate import correlate
+from ._convolution import forward
+from ._operator import convolve
 
 
-class MorePaddingConv(eqx.nn.Conv):
-    """Convolution with explicit padding in any boundary mode.
+class Bounded(eqx.Module):
+    """Gives a layer of Equinox the boundary of the field: what the forward and the transposed
+    layers share.
+    """
+
+    padding_mode: str | tuple[Ends, ...] = eqx.field(static=True)
+    boundary: Boundary = eqx.field(static=True)
+
+    @no_type_check
+    def __init__(
+        self,
+        num_spatial_dims: Integer,
+        in_channels: Integer,
+        out_channels: Integer,
+        kernel_size: Integers,
+        stride: Integers,
+        padding: Widths,
+        padding_mode: BoundaryMode | Boundary,
+        dilation: Integers,
+        groups: Integer,
+        use_bias: bool,
+        *,
+        dtype: Any,
+        **others: Any,
+    ):
+        """Checks the arguments, and hands them on to the layer of Equinox."""
+        dims = integer(num_spatial_dims, "num_spatial_dims")
+        channels = (integer(in_channels, "in_channels"), integer(out_channels, "out_channels"))
+        boundary = padding_mode
+        if not isinstance(boundary, Boundary):
+            boundary = Boundary.parse(boundary, dims, name="padding_mode", low_level=True)
+        super().__init__(
+            num_spatial_dims=dims,
+            in_channels=channels[0],
+            out_channels=channels[1],
+            kernel_size=integers(kernel_size, dims, "kernel_size"),
+            stride=integers(stride, dims, "stride"),
+            padding=widths(padding, dims, "padding"),
+            dilation=integers(dilation, dims, "dilation"),
+            groups=parse_groups(groups, *channels),
+            use_bias=flag(use_bias, "use_bias"),
+            dtype=parameter_dtype(dtype),
+            **others,
+        )
+        self.padding_mode = boundary.padding_mode
+        self.boundary = boundary
+
+    @property
+    def boundary_mode(self) -> str | tuple[Ends, ...]:
+        """Is the boundary mode in its shortest spelling: a name, or a pair of names per axis."""
+        return self.boundary.boundary_mode
+
+
+@no_type_check
+def same(
+    num_spatial_dims: Integer,
+    kernel_size: Integers,
+    dilation: Integers,
+    boundary_mode: BoundaryMode,
+) -> dict[str, Any]:
+    """Finds the `padding` and `padding_mode` of the layers that keep the size of the field."""
+    dims = integer(num_spatial_dims, "num_spatial_dims")
+    taps, distance = (
+        integers(kernel_size, dims, "kernel_size"),
+        integers(dilation, dims, "dilation"),
+    )
+    return {
+        "padding": same_padding(taps, distance),
+        "padding_mode": Boundary.parse(boundary_mode, dims),
+    }
+
+
+class MorePaddingConv(Bounded, eqx.nn.Conv):
+    """Convolves with explicit padding in any boundary mode.
 
     Output `i` is the cross-correlation
     `bias + sum over t of weight[:, :, t] e[i * stride + t * dilation - lower]`, where `e` is the
     field's extension (see [`pdequinox_padding.pad`][]) and `lower` the padding below.
     """
 
-    padding_mode: str | tuple[Ends, ...] = eqx.field(static=True)
-    boundary_mode: str | tuple[Ends, ...] = eqx.field(static=True)
-
+    @no_type_check
     def __init__(
         self,
         num_spatial_dims: Integer,
@@ -47,28 +123,28 @@ class MorePaddingConv(eqx.nn.Conv):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        """**Arguments:**
+        """Initialises the weights.
+
+        **Arguments:**
 
         - `num_spatial_dims`: The number `D >= 1` of spatial axes.
         - `in_channels`: The number of input channels.
         - `out_channels`: The number of output channels.
-        - `kernel_size`: The number `k` of taps.
-        - `stride`: The distance between neighbouring outputs, in points.
+        - `kernel_size`: The number `k` of taps, an integer for every axis or a sequence of `D`
+            integers.
+        - `stride`: The distance between neighbouring outputs, in points; as `kernel_size`.
         - `padding`: How many points to extend the field by, at least 0: an integer, or a sequence
             of `D` entries, each an integer or a pair `(lower, upper)`.
         - `padding_mode`: `"zeros"`, `"reflect"`, `"replicate"` or `"circular"`, or any boundary
-            mode in any of the forms that
-            [`pdequinox_padding.parse_boundary_mode`][] takes. Upper and lower case are the same.
-        - `dilation`: The distance between neighbouring taps, in points.
-        - `groups`: Must divide both channel counts. The channels are split into so many groups,
+            mode, in the forms that [`pdequinox_physconv.PhysicsConv`][] takes. Upper and lower case
+            are the same.
+        - `dilation`: The distance between neighbouring taps, in points; as `kernel_size`.
+        - `groups`: Must divide both channel counts. The channels are split into this many groups,
             in order, and each group of outputs sees its own group of inputs only.
         - `use_bias`: Whether to add a bias.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
         - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
             default float. (Keyword only.)
-
-        `kernel_size`, `stride` and `dilation` are an integer for every axis, or a sequence of `D`
-        integers.
 
         The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
         `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of `equinox.nn.Conv`:
@@ -76,28 +152,18 @@ class MorePaddingConv(eqx.nn.Conv):
 
         **Raises:** `TypeError` or `ValueError` for what is not as said above.
         """
-        arguments = conv_arguments(
-            num_spatial_dims=num_spatial_dims,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            padding_mode=padding_mode,
-            dilation=dilation,
-            groups=groups,
-            dtype=dtype,
-        )
-        ends = arguments.pop("ends")
-        super().__init__(**arguments, use_bias=use_bias, key=key)
-        self.padding_mode = format_padding_mode(ends)
-        self.boundary_mode = format_boundary_mode(ends)
+        super().__init__(
+            num_spatial_dims, in_channels, out_channels, kernel_size, stride, padding, padding_mode,
+            dilation, groups, use_bias, key=key, dtype=dtype,
+        )  # fmt: skip
 
+    @no_type_check
     def __call__(self, x: ArrayLike, *, key: PRNGKeyArray | None = None) -> Array:
-        """**Arguments:**
+        """Applies the layer to one sample; batches go through `jax.vmap`.
+
+        **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
-            Batches go through `jax.vmap`.
         - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
 
         **Returns:**
@@ -109,21 +175,16 @@ class MorePaddingConv(eqx.nn.Conv):
         **Raises:** `ValueError` or `TypeError` for an input of another shape or dtype.
         """
         del key
-        x = field(x, self.num_spatial_dims, self.in_channels, self.weight.dtype)
-        out = correlate(
-            x,
-            self.weight,
-            stride=self.stride,
-            padding=self.padding,
-            ends=parse_boundary_mode(self.boundary_mode, self.num_spatial_dims),
-            dilation=self.dilation,
-            groups=self.groups,
-        )
-        return out if self.bias is None else out + self.bias
+        x = sample(x, self.num_spatial_dims, self.in_channels, self.weight.dtype)
+        window, extended = forward(
+            x.shape[1:], self.kernel_size, self.stride, self.padding, self.dilation, self.groups,
+            self.boundary,
+        )  # fmt: skip
+        return add_bias(convolve(x, self.weight, window, extended), self.bias)
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """How many points below and above its centre tap `(k - 1) // 2` the kernel reaches,
+        """Is how many points below and above its centre tap `(k - 1) // 2` the kernel reaches,
         whatever the padding: per axis `((k - 1) // 2 * dilation, k // 2 * dilation)`, as floats.
         With "same" padding, output `i` has its centre tap at point `i * stride`.
         """
@@ -134,7 +195,7 @@ class MorePaddingConv(eqx.nn.Conv):
 
 
 class PhysicsConv(MorePaddingConv):
-    """Convolution with "same" padding that knows the boundary condition of the field.
+    """Convolves with "same" padding that knows the boundary condition of the field.
 
     With `k, s, d` the kernel size, stride and dilation of an axis, tap `t` of output `i` reads
     `e[i * s + (t - (k - 1) // 2) * d]`, where `e` is the extension of the field that
@@ -142,6 +203,7 @@ class PhysicsConv(MorePaddingConv):
     `ceil(N / s)` outputs.
     """
 
+    @no_type_check
     def __init__(
         self,
         num_spatial_dims: Integer,
@@ -158,27 +220,39 @@ class PhysicsConv(MorePaddingConv):
         zero_bias_init: bool = False,
         dtype: Any = None,
     ):
-        """**Arguments:**
+        """Initialises the weights.
 
-        As [`pdequinox_physconv.MorePaddingConv`][], without the padding, and:
+        **Arguments:**
 
-        - `boundary_mode`: One of [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a
-            sequence of `D` entries, one per axis, each a name or a pair `(lower, upper)` of names
-            for the two ends of that axis. (Keyword only.)
+        - `num_spatial_dims`: The number `D >= 1` of spatial axes.
+        - `in_channels`: The number of input channels.
+        - `out_channels`: The number of output channels.
+        - `kernel_size`: The number `k` of taps, an integer for every axis or a sequence of `D`
+            integers.
+        - `stride`: The distance between neighbouring outputs, in points; as `kernel_size`.
+        - `dilation`: The distance between neighbouring taps, in points; as `kernel_size`.
+        - `groups`: Must divide both channel counts. The channels are split into this many groups,
+            in order, and each group of outputs sees its own group of inputs only.
+        - `use_bias`: Whether to add a bias.
+        - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
+        - `boundary_mode`: What the field is outside of the grid: one of
+            [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
+            per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
+            See [`pdequinox_padding.pad`][]. (Keyword only.)
         - `zero_bias_init`: Whether the bias starts at zero. (Keyword only.)
+        - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
+            default float. (Keyword only.)
+
+        The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
+        `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of `equinox.nn.Conv`:
+        uniform within `1 / sqrt(in_channels // groups * prod(kernel_size))`.
+
+        **Raises:** `TypeError` or `ValueError` for what is not as said above.
         """
         super().__init__(
-            num_spatial_dims=num_spatial_dims,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            kernel_size=kernel_size,
-            stride=stride,
-            **same_arguments(num_spatial_dims, kernel_size, dilation, boundary_mode),
-            dilation=dilation,
-            groups=groups,
-            use_bias=use_bias,
-            key=key,
-            dtype=dtype,
-        )
-        if zero_bias_init and self.bias is not None:
+            num_spatial_dims, in_channels, out_channels, kernel_size, stride,
+            **same(num_spatial_dims, kernel_size, dilation, boundary_mode),
+            dilation=dilation, groups=groups, use_bias=use_bias, key=key, dtype=dtype,
+        )  # fmt: skip
+        if flag(zero_bias_init, "zero_bias_init") and self.bias is not None:
             self.bias = jnp.zeros_like(self.bias)

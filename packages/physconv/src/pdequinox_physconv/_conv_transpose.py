@@ -1,27 +1,23 @@
-"""The transposed layers: construction and documentation. The arithmetic is in `_correlate`."""
+"""The transposed layers: construction and documentation. The arithmetic is in `_convolution`."""
 
-from typing import Any
+from typing import Any, no_type_check
 
 import equinox as eqx
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
-from pdequinox_padding import (
-    BoundaryMode,
-    Ends,
-    format_boundary_mode,
-    format_padding_mode,
-    parse_boundary_mode,
-)
-from pdequinox_padding.arguments import field, Integer, Integers, Widths
+from pdequinox_operators import add_bias
+from pdequinox_operators.checks import flag, Integer, Integers, integers, sample, Widths
+from pdequinox_padding import BoundaryMode
 
-from ._arguments import conv_arguments, output_padding as parse_output_padding, same_arguments
-from ._correlate import correlate_transposed
+from ._conv import Bounded, same
+from ._convolution import backward
+from ._operator import convolve_transposed
 
 
-class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
-    """Transposed convolution with explicit padding in any boundary mode.
+class MorePaddingConvTranspose(Bounded, eqx.nn.ConvTranspose):
+    """Applies a transposed convolution with explicit padding in any boundary mode.
 
     Let `e` be the field's extension (see [`pdequinox_padding.pad`][]) and `z` the same with
     `stride - 1` zeros between neighbours, `z[i * stride] = e[i]`. Output `j` is
@@ -31,9 +27,7 @@ class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
     swapped.
     """
 
-    padding_mode: str | tuple[Ends, ...] = eqx.field(static=True)
-    boundary_mode: str | tuple[Ends, ...] = eqx.field(static=True)
-
+    @no_type_check
     def __init__(
         self,
         num_spatial_dims: Integer,
@@ -51,39 +45,47 @@ class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        """**Arguments:**
+        """Initialises the weights.
 
-        As [`pdequinox_physconv.MorePaddingConv`][], where `stride` and `padding` are those of the
-        convolution that is transposed, and:
+        **Arguments:**
 
+        - `num_spatial_dims`: The number `D >= 1` of spatial axes.
+        - `in_channels`: The number of input channels.
+        - `out_channels`: The number of output channels.
+        - `kernel_size`: The number `k` of taps, an integer for every axis or a sequence of `D`
+            integers.
+        - `stride`: The distance between neighbouring inputs, in points of the output; as
+            `kernel_size`.
+        - `padding`: That of the convolution that is transposed, at least 0: an integer, or a
+            sequence of `D` entries, each an integer or a pair `(lower, upper)`.
+        - `padding_mode`: `"zeros"`, `"reflect"`, `"replicate"` or `"circular"`, or any boundary
+            mode, in the forms that [`pdequinox_physconv.PhysicsConv`][] takes. Upper and lower case
+            are the same.
         - `output_padding`: How many more outputs there are above, an integer or a sequence of `D`
             integers `o` with `0 <= o < stride`. A convolution maps several sizes to one; this
             tells which of them to restore.
+        - `dilation`: The distance between neighbouring taps, in points; as `kernel_size`.
+        - `groups`: Must divide both channel counts. The channels are split into this many groups,
+            in order, and each group of outputs sees its own group of inputs only.
+        - `use_bias`: Whether to add a bias.
+        - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
+        - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
+            default float. (Keyword only.)
 
-        The initial arrays are those of `equinox.nn.ConvTranspose`.
+        The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
+        `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of
+        `equinox.nn.ConvTranspose`: uniform within
+        `1 / sqrt(in_channels // groups * prod(kernel_size))`.
+
+        **Raises:** `TypeError` or `ValueError` for what is not as said above.
         """
-        arguments = conv_arguments(
-            num_spatial_dims=num_spatial_dims,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            padding_mode=padding_mode,
-            dilation=dilation,
-            groups=groups,
-            dtype=dtype,
-        )
-        ends = arguments.pop("ends")
         super().__init__(
-            **arguments,
-            output_padding=parse_output_padding(output_padding, arguments["stride"]),
-            use_bias=use_bias,
-            key=key,
-        )
-        self.padding_mode = format_padding_mode(ends)
-        self.boundary_mode = format_boundary_mode(ends)
+            num_spatial_dims, in_channels, out_channels, kernel_size, stride, padding, padding_mode,
+            dilation, groups, use_bias, key=key, dtype=dtype, output_padding=0,
+        )  # fmt: skip
+        self.output_padding = _less_than_stride(output_padding, self.stride)
 
+    @no_type_check
     def __call__(
         self,
         x: ArrayLike,
@@ -91,10 +93,11 @@ class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
         output_padding: Integers | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Array:
-        """**Arguments:**
+        """Applies the layer to one sample; batches go through `jax.vmap`.
+
+        **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
-            Batches go through `jax.vmap`.
         - `output_padding`: Takes the place of the constructor's, if given.
         - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
 
@@ -108,24 +111,19 @@ class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
         `output_padding` outside of its range.
         """
         del key
-        if output_padding is None:
-            output_padding = self.output_padding
-        x = field(x, self.num_spatial_dims, self.in_channels, self.weight.dtype)
-        out = correlate_transposed(
-            x,
-            self.weight,
-            stride=self.stride,
-            padding=self.padding,
-            output_padding=parse_output_padding(output_padding, self.stride),
-            ends=parse_boundary_mode(self.boundary_mode, self.num_spatial_dims),
-            dilation=self.dilation,
-            groups=self.groups,
-        )
-        return out if self.bias is None else out + self.bias
+        more = self.output_padding
+        if output_padding is not None:
+            more = _less_than_stride(output_padding, self.stride)
+        x = sample(x, self.num_spatial_dims, self.in_channels, self.weight.dtype)
+        window, extended = backward(
+            x.shape[1:], self.kernel_size, self.stride, self.padding, more, self.dilation,
+            self.groups, self.boundary,
+        )  # fmt: skip
+        return add_bias(convolve_transposed(x, self.weight, window, extended), self.bias)
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """How many points of the output grid below and above its centre tap `k // 2` the kernel
+        """Is how many points of the output grid below and above its centre tap `k // 2` the kernel
         reaches: per axis the pair `(k // 2 * dilation, (k - 1) // 2 * dilation)`, as floats.
         """
         return tuple(
@@ -135,8 +133,8 @@ class MorePaddingConvTranspose(eqx.nn.ConvTranspose):
 
 
 class PhysicsConvTranspose(MorePaddingConvTranspose):
-    """Transposed convolution that knows the boundary condition of the field: the way back up from
-    a strided [`pdequinox_physconv.PhysicsConv`][].
+    """Applies a transposed convolution that knows the boundary condition of the field: the way back
+    up from a strided [`pdequinox_physconv.PhysicsConv`][].
 
     With `k, s, d` the kernel size, stride and dilation of an axis, `e` the extension of the field
     that `boundary_mode` names (see [`pdequinox_padding.pad`][]) and `z[i * s] = e[i]`, else 0, tap
@@ -144,12 +142,13 @@ class PhysicsConvTranspose(MorePaddingConvTranspose):
     `(N - 1) * s + 1 + output_padding` outputs.
 
     With the kernel flipped and the channels swapped this is the exact adjoint of
-    [`pdequinox_physconv.PhysicsConv`][] for `"dirichlet"`, if `output_padding` restores the size,
+    [`pdequinox_physconv.PhysicsConv`][] for `"zeros"`, if `output_padding` restores the size,
     and for `"periodic"`, if `s` divides the size and `output_padding = s - 1`. In the other modes
     the same stencil runs over the extension of the field; its output is consistent with the
     boundary, but no adjoint.
     """
 
+    @no_type_check
     def __init__(
         self,
         num_spatial_dims: Integer,
@@ -167,24 +166,56 @@ class PhysicsConvTranspose(MorePaddingConvTranspose):
         zero_bias_init: bool = False,
         dtype: Any = None,
     ):
-        """**Arguments:**
+        """Initialises the weights.
 
-        As [`pdequinox_physconv.MorePaddingConvTranspose`][], without the padding, and with the
-        `boundary_mode` and `zero_bias_init` of [`pdequinox_physconv.PhysicsConv`][].
+        **Arguments:**
+
+        - `num_spatial_dims`: The number `D >= 1` of spatial axes.
+        - `in_channels`: The number of input channels.
+        - `out_channels`: The number of output channels.
+        - `kernel_size`: The number `k` of taps, an integer for every axis or a sequence of `D`
+            integers.
+        - `stride`: The distance between neighbouring inputs, in points of the output; as
+            `kernel_size`.
+        - `output_padding`: How many more outputs there are above, an integer or a sequence of `D`
+            integers `o` with `0 <= o < stride`. A convolution maps several sizes to one; this
+            tells which of them to restore.
+        - `dilation`: The distance between neighbouring taps, in points; as `kernel_size`.
+        - `groups`: Must divide both channel counts. The channels are split into this many groups,
+            in order, and each group of outputs sees its own group of inputs only.
+        - `use_bias`: Whether to add a bias.
+        - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
+        - `boundary_mode`: What the field is outside of the grid: one of
+            [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
+            per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
+            See [`pdequinox_padding.pad`][]. (Keyword only.)
+        - `zero_bias_init`: Whether the bias starts at zero. (Keyword only.)
+        - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
+            default float. (Keyword only.)
+
+        The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
+        `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of
+        `equinox.nn.ConvTranspose`: uniform within
+        `1 / sqrt(in_channels // groups * prod(kernel_size))`.
+
+        **Raises:** `TypeError` or `ValueError` for what is not as said above.
         """
         super().__init__(
-            num_spatial_dims=num_spatial_dims,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            kernel_size=kernel_size,
-            stride=stride,
-            **same_arguments(num_spatial_dims, kernel_size, dilation, boundary_mode),
-            output_padding=output_padding,
-            dilation=dilation,
-            groups=groups,
-            use_bias=use_bias,
-            key=key,
-            dtype=dtype,
-        )
-        if zero_bias_init and self.bias is not None:
+            num_spatial_dims, in_channels, out_channels, kernel_size, stride,
+            **same(num_spatial_dims, kernel_size, dilation, boundary_mode),
+            output_padding=output_padding, dilation=dilation, groups=groups, use_bias=use_bias,
+            key=key, dtype=dtype,
+        )  # fmt: skip
+        if flag(zero_bias_init, "zero_bias_init") and self.bias is not None:
             self.bias = jnp.zeros_like(self.bias)
+
+
+def _less_than_stride(value: Any, stride: tuple[int, ...]) -> tuple[int, ...]:
+    """Checks that `0 <= output_padding < stride` on every axis."""
+    result = integers(value, len(stride), "output_padding", minimum=0)
+    if any(o >= s for o, s in zip(result, stride, strict=True)):
+        raise ValueError(
+            f"`output_padding` must be at least 0 and less than `stride` = {stride} on every axis, "
+            f"got {value!r}."
+        )
+    return result

@@ -3,4 +3,4 @@
 from ._pointwise_linear_conv import PointwiseLinearConv as PointwiseLinearConv
 
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"

@@ -15,19 +15,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from pdequinox_padding import Ends
-
-
-# Twice the distance, in points, from an end of the grid to its wall; whether fields are odd there.
-_WALLS = {
-    "neumann": (0, False),
-    "neumann_cell": (1, False),
-    "dirichlet_cell": (1, True),
-    "dirichlet_node": (2, True),
-    "dirichlet": (2, True),
-}
-
-MODES_WITH_A_BASIS = ("periodic", *_WALLS)
+from pdequinox_padding import Boundary
+from pdequinox_padding._boundary import Kind
 
 
 @dataclass(frozen=True)
@@ -36,16 +25,17 @@ class Basis:
 
     Periodic axes have the complex exponentials `exp(2 pi i k j / N)` at point `j`, with the
     wavenumbers `k = 0..m-1`, and on a `full` axis, where the field is complex already, another
-    group of them, `-m..-1`. Other axes have `m` real functions.
+    group of them, `-m..-1`. Other axes have `m` real functions, by the mirrors and signs of the two
+    ends.
     """
 
-    ends: Ends
+    ends: tuple[Kind, Kind]
     num_modes: int
     full: bool = False
 
     @property
     def periodic(self) -> bool:
-        return self.ends[0] == "periodic"
+        return self.ends[0].wraps
 
     def limit(self, size: int) -> tuple[int, str]:
         """How many modes `size` points hold, and in words."""
@@ -58,21 +48,21 @@ class Basis:
     @cached_property
     def quarter_waves(self) -> bool:
         """Whether one end has a value and the other a slope: odd multiples of a quarter fit."""
-        return not self.periodic and _WALLS[self.ends[0]][1] != _WALLS[self.ends[1]][1]
+        return not self.periodic and self.ends[0].sign != self.ends[1].sign
 
     @cached_property
     def odd(self) -> bool:
         """Whether the functions are sines about the lower wall."""
-        return not self.periodic and _WALLS[self.ends[0]][1]
+        return not self.periodic and self.ends[0].sign < 0
 
     @property
     def start(self) -> int:
         """Twice the distance from the lower wall to the first point."""
-        return _WALLS[self.ends[0]][0]
+        return self.ends[0].mirror
 
     def length(self, size: int) -> int:
         """Twice the distance between the walls; 0 for a single point on both of them."""
-        return 2 * (size - 1) + _WALLS[self.ends[0]][0] + _WALLS[self.ends[1]][0]
+        return 2 * (size - 1) + self.ends[0].mirror + self.ends[1].mirror
 
     def period(self, size: int) -> int:
         """In points: of the field that is extended over its boundaries."""
@@ -105,7 +95,7 @@ class Basis:
             return np.ones((1, 1))
         weights = np.ones(size)
         for end, point in zip(self.ends, (0, -1), strict=True):
-            weights[point] *= 0.5 if end == "neumann" else 1.0
+            weights[point] *= 0.5 if end.mirror == 0 else 1.0
         return weights[:, None] * self._waves(size)
 
     def synthesis(self, size: int, from_size: int) -> Float[np.ndarray, "..."]:
@@ -156,12 +146,14 @@ class Basis:
         return parts.reshape(2, size, 2, 2, self.num_modes)
 
 
-def bases(ends: Sequence[Ends], num_modes: Sequence[int]) -> tuple[Basis, ...]:
-    """Of every axis. The last periodic one needs no negative wavenumbers, the field being real."""
-    periodic = [axis for axis, (lower, _) in enumerate(ends) if lower == "periodic"]
+def bases(boundary: Boundary, num_modes: Sequence[int]) -> tuple[Basis, ...]:
+    """Finds the basis of every axis. The last periodic one needs no negative wavenumbers, the field
+    being real.
+    """
+    periodic = [axis for axis, (lower, _) in enumerate(boundary.axes) if lower.wraps]
     return tuple(
-        Basis(pair, modes, full=axis in periodic[:-1])
-        for axis, (pair, modes) in enumerate(zip(ends, num_modes, strict=True))
+        Basis((lower.as_wall(), upper.as_wall()), modes, full=axis in periodic[:-1])
+        for axis, ((lower, upper), modes) in enumerate(zip(boundary.axes, num_modes, strict=True))
     )
 
 

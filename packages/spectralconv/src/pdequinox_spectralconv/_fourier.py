@@ -1,41 +1,39 @@
-"""The Fourier coefficients of real lines and the transpose of that map, as one JAX primitive: each
-is the derivative of the other.
+"""The Fourier coefficients of real lines and the transpose of that map, as one operator: each is
+the derivative of the other.
 
 JAX does not know that. It transposes its forward transform of real lines as a complex transform, of
 twice the work.
 """
 
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
+
+from pdequinox_operators import Operator, Shape
 
 
 def fourier(x: Float[Array, "*lines size"], count: int) -> Float[Array, "*lines 2 count"]:
-    """Real and imaginary parts of the unnormalised coefficients `0..count-1`."""
-    return fourier_p.bind(x, size=x.shape[-1], count=count, transposed=False)
+    """Computes the real and imaginary parts of the unnormalised coefficients `0..count-1`."""
+    return _fourier(x, size=x.shape[-1], count=count, transpose=False)
 
 
 def fourier_transposed(
     x: Float[Array, "*lines 2 count"], size: int
 ) -> Float[Array, "*lines {size}"]:
-    """The sums over `k` of `Re(x_k exp(2 pi i j k / size))` at the points `j`."""
-    return fourier_p.bind(x, size=size, count=x.shape[-1], transposed=True)
+    """Sums `Re(x_k exp(2 pi i j k / size))` over `k`, at the points `j`."""
+    return _fourier(x, size=size, count=x.shape[-1], transpose=True)
 
 
 def along_last(values: np.ndarray, like: Array) -> Array:
-    """The values, as a constant that is multiplied along the last axis of an array."""
+    """Makes a constant of the values, to multiply an array by along its last axis."""
     return jnp.asarray(values.reshape((1,) * (like.ndim - 1) + values.shape), like.dtype)
 
 
-def _by_fft(x: Array, *, size: int, count: int, transposed: bool) -> Array:
-    if not transposed:
+def _by_fft(x: Array, *, size: int, count: int, transpose: bool) -> Array:
+    if not transpose:
         coefficients = lax.slice_in_dim(jnp.fft.rfft(x), 0, count, axis=-1)
         return jnp.stack([coefficients.real, coefficients.imag], axis=-2)
     # The inverse transform counts all coefficients twice but those of the wavenumbers 0 and N/2,
@@ -47,37 +45,18 @@ def _by_fft(x: Array, *, size: int, count: int, transposed: bool) -> Array:
     return jnp.fft.irfft(lax.complex(real, imag), n=size)
 
 
-fourier_p = Primitive("pdequinox_truncated_fourier")
+def _shape(x: Shape, *, size: int, count: int, transpose: bool) -> Shape:
+    return (*x[:-2], size) if transpose else (*x[:-1], 2, count)
 
 
-_jitted = jax.jit(
-    lambda x, **parameters: fourier_p.bind(x, **parameters),
-    static_argnames=("size", "count", "transposed"),
+def _transposed(cotangent: Array, _: Any, *, transpose: bool, **rest: int) -> Array:
+    return _fourier(cotangent, transpose=not transpose, **rest)
+
+
+def _batch(operands: Any, axes: Any, **parameters: Any) -> tuple[Array, int]:
+    return _fourier(jnp.moveaxis(operands[0], axes[0], 0), **parameters), 0
+
+
+_fourier = Operator(
+    "pdequinox_truncated_fourier", _by_fft, transpose=_transposed, shape=_shape, batch=_batch
 )
-
-
-@fourier_p.def_impl
-def _(x: Array, **parameters: Any) -> Array:
-    return (_by_fft if jax.config.jax_disable_jit else _jitted)(x, **parameters)
-
-
-@fourier_p.def_abstract_eval
-def _(x: Any, **parameters: Any) -> Any:
-    # From JAX's own rules, which know about more than shapes. It varies over a mesh as its operand.
-    out = jax.make_jaxpr(partial(_by_fft, **parameters))(x).out_avals[0]
-    if hasattr(x, "manual_axis_type"):
-        return out.update(manual_axis_type=x.manual_axis_type)
-    return out.update(vma=x.vma) if hasattr(x, "vma") else out
-
-
-def _transpose(ct: Any, _: Any, *, transposed: bool, **parameters: Any) -> list[Any]:
-    return [fourier_p.bind(ct, transposed=not transposed, **parameters)]
-
-
-def _batch(args: Any, axes: Any, **parameters: Any) -> tuple[Array, int]:
-    return fourier_p.bind(jnp.moveaxis(args[0], axes[0], 0), **parameters), 0
-
-
-ad.deflinear2(fourier_p, _transpose)
-batching.primitive_batchers[fourier_p] = _batch
-mlir.register_lowering(fourier_p, mlir.lower_fun(_by_fft, multiple_results=False))

@@ -1,7 +1,8 @@
-"""The spectral layer: construction and documentation. The arithmetic is in `_spectral`."""
+"""The spectral layer: construction and documentation. The arithmetic is in `_convolution`."""
 
 import math
-from typing import Any, TYPE_CHECKING, TypeAlias
+import warnings
+from typing import Any, no_type_check
 
 import equinox as eqx
 import jax.random as jr
@@ -9,32 +10,20 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pdequinox_padding import (
-    BoundaryMode,
-    Ends,
-    format_boundary_mode,
-    parse_boundary_mode,
-)
-from pdequinox_padding.arguments import field, Integer, integer, Integers, integers, parameter_dtype
+from pdequinox_operators.checks import Integer, integer, Integers, integers, parameter_dtype, sample
+from pdequinox_padding import Boundary, BoundaryMode, Ends
 
-from ._basis import bases, MODES_WITH_A_BASIS
-from ._spectral import spectral_convolve
-from ._transform import Transform, TRANSFORMS
-
-
-if TYPE_CHECKING:
-    WeightScale: TypeAlias = float | None
-    OptionalTransform: TypeAlias = Transform | None
-    OptionalShape: TypeAlias = Integers | None
-else:
-    WeightScale = OptionalTransform = OptionalShape = Any  # The checks below have better messages.
+from ._basis import bases
+from ._cpu.choice import Method, METHODS
+from ._operator import spectral_convolve
 
 
 class SpectralConv(eqx.Module):
-    """Convolution by a global kernel that is given by its lowest modes, for real fields: Fourier
-    modes on periodic axes (Li et al., "Fourier Neural Operator for Parametric Partial Differential
-    Equations", https://arxiv.org/abs/2010.08895), and between walls the sines or cosines that
-    satisfy the boundary condition.
+    """Convolves real fields with a global kernel that is given by its lowest modes.
+
+    The modes are Fourier modes on periodic axes (Li et al., "Fourier Neural Operator for Parametric
+    Partial Differential Equations", https://arxiv.org/abs/2010.08895), and between walls the sines
+    or cosines that satisfy the boundary condition.
 
     **Periodic axes.** Let `X_k` be the coefficients of the unnormalised discrete Fourier transform
     of the input. With `m` modes on an axis, the wavenumbers `0..m-1` are kept on the last periodic
@@ -46,7 +35,9 @@ class SpectralConv(eqx.Module):
     **Axes between walls** keep the first `m` of the functions that are even about a wall of
     `"neumann"` (the last node) or `"neumann_cell"` (the last face), and odd about one of
     `"dirichlet_cell"` (the last face), `"dirichlet_node"` or `"dirichlet"` (one point beyond the
-    last node): with `t` from 0 at the lower wall to 1 at the upper one and `k = 0..m-1`,
+    last node). `"outflow"` has no slope at its last face, and is as `"neumann_cell"` here, so that
+    one `boundary_mode` serves all layers of a network. With `t` from 0 at the lower wall to 1 at
+    the upper one and `k = 0..m-1`,
 
     | lower end | upper end | functions |
     |---|---|---|
@@ -70,9 +61,10 @@ class SpectralConv(eqx.Module):
     in_channels: int = eqx.field(static=True)
     out_channels: int = eqx.field(static=True)
     num_modes: tuple[int, ...] = eqx.field(static=True)
-    boundary_mode: str | tuple[Ends, ...] = eqx.field(static=True)
-    transform: Transform | None = eqx.field(static=True)
+    boundary: Boundary = eqx.field(static=True)
+    method: Method = eqx.field(static=True)
 
+    @no_type_check
     def __init__(
         self,
         num_spatial_dims: Integer,
@@ -82,11 +74,14 @@ class SpectralConv(eqx.Module):
         *,
         key: PRNGKeyArray,
         boundary_mode: BoundaryMode = "periodic",
-        weight_scale: WeightScale = None,
-        transform: OptionalTransform = None,
+        weight_scale: float | None = None,
+        method: Method = "auto",
         dtype: Any = None,
+        transform: Method | None = None,
     ):
-        """**Arguments:**
+        """Initialises the weights.
+
+        **Arguments:**
 
         - `num_spatial_dims`: The number `D >= 1` of spatial axes.
         - `in_channels`: The number of input channels.
@@ -97,7 +92,7 @@ class SpectralConv(eqx.Module):
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
         - `boundary_mode`: One name for every axis, or a sequence of `D` entries, each a name or a
             pair `(lower, upper)` of names for the two ends of that axis; see
-            [`pdequinox_padding.pad`][] for the names. `"outflow"` has no basis. (Keyword only.)
+            [`pdequinox_padding.pad`][] for the names. (Keyword only.)
         - `weight_scale`: The standard deviation of the initial weights' real and imaginary parts.
             `None` is `1 / (in_channels * out_channels)`, after pdequinox, which makes the output
             small, the more so with many channels. `(2 * in_channels)**-0.5` (`in_channels**-0.5`
@@ -106,12 +101,13 @@ class SpectralConv(eqx.Module):
             keeps about half. Recommended is a tenth of that: the size of the output then does not
             depend on the number of channels, and in docs/weight_scale.md it trained as well as
             the default or better, and better than the whole. (Keyword only.)
-        - `transform`: `"product"` or `"fft"`: how every axis is transformed. `None` chooses for
-            each axis from its size, modes, dtype and device, with matrices of at most 4 MB; with
-            `"product"` they are as large as they are. An axis that is split over devices is
-            multiplied with a matrix in any case. (Keyword only.)
+        - `method`: How every axis is transformed: by a `"product"` with a matrix, by `"fft"`, or
+            `"auto"`, which chooses for each axis from its size, modes, dtype and device, with
+            matrices of at most 4 MB; with `"product"` they may be larger. An axis that is split
+            over devices is multiplied with a matrix in any case. (Keyword only.)
         - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
             default float. (Keyword only.)
+        - `transform`: The name of `method` before version 0.4; deprecated. (Keyword only.)
 
         The weights are two real arrays `weights_real` and `weights_imag` of shape
         `(G, out_channels, in_channels, *num_modes)`, `G = 2**(P-1)` with `P` periodic axes. Group
@@ -125,25 +121,18 @@ class SpectralConv(eqx.Module):
         self.in_channels = integer(in_channels, "in_channels")
         self.out_channels = integer(out_channels, "out_channels")
         self.num_modes = integers(num_modes, self.num_spatial_dims, "num_modes")
-        ends = parse_boundary_mode(boundary_mode, self.num_spatial_dims)
-        for axis, pair in enumerate(ends):
-            for mode in pair:
-                if mode not in MODES_WITH_A_BASIS:
-                    raise ValueError(
-                        f"`boundary_mode` must consist of {list(MODES_WITH_A_BASIS)}, got "
-                        f"{boundary_mode!r}: {mode!r} on spatial axis {axis} has no basis."
-                    )
-        self.boundary_mode = format_boundary_mode(ends)
+        self.boundary = Boundary.parse(boundary_mode, self.num_spatial_dims)
         parsed_dtype = parameter_dtype(dtype)
         scale = self._weight_scale(weight_scale)
-        known = transform is None or (isinstance(transform, str) and transform in TRANSFORMS)
-        if not known:
-            raise ValueError(
-                f"`transform` must be None or one of {list(TRANSFORMS)}, got {transform!r}."
-            )
-        self.transform = transform
+        if transform is not None:
+            message = "`transform` is called `method` since pdequinox-spectralconv 0.4."
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            method = transform
+        if not (isinstance(method, str) and method in METHODS):
+            raise ValueError(f"`method` must be one of {list(METHODS)}, got {method!r}.")
+        self.method = method
 
-        num_periodic = sum(lower == "periodic" for lower, _ in ends)
+        num_periodic = sum(lower.wraps for lower, _ in self.boundary.axes)
         shape = (
             2 ** max(num_periodic - 1, 0),
             self.out_channels,
@@ -156,7 +145,7 @@ class SpectralConv(eqx.Module):
         if num_periodic:
             self.weights_imag = scale * jr.normal(imag_key, shape, parsed_dtype)
 
-    def _weight_scale(self, weight_scale: WeightScale) -> float:
+    def _weight_scale(self, weight_scale: Any) -> float:
         if weight_scale is None:
             return 1 / (self.in_channels * self.out_channels)
         try:
@@ -170,17 +159,24 @@ class SpectralConv(eqx.Module):
             )
         return scale
 
+    @property
+    def boundary_mode(self) -> str | tuple[Ends, ...]:
+        """Is the boundary mode in its shortest spelling: a name, or a pair of names per axis."""
+        return self.boundary.boundary_mode
+
+    @no_type_check
     def __call__(
         self,
         x: ArrayLike,
         *,
-        output_shape: OptionalShape = None,
+        output_shape: Integers | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Array:
-        """**Arguments:**
+        """Applies the layer to one sample; batches go through `jax.vmap`.
+
+        **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
-            Batches go through `jax.vmap`.
         - `output_shape`: The numbers of points of the output, an integer for every axis or a
             sequence of `D` integers: another grid on the same domain, from wall to wall or over
             the same period. `None` is that of the input. All modes must fit on both grids. `c_k`
@@ -198,8 +194,8 @@ class SpectralConv(eqx.Module):
         """
         del key
         dims = self.num_spatial_dims
-        x = field(x, dims, self.in_channels, self.weights_real.dtype)
-        axes = bases(parse_boundary_mode(self.boundary_mode, dims), self.num_modes)
+        x = sample(x, dims, self.in_channels, self.weights_real.dtype)
+        axes = bases(self.boundary, self.num_modes)
         shapes = {"": x.shape[1:]}
         if output_shape is not None:
             shapes[" of `output_shape`"] = integers(output_shape, dims, "output_shape")
@@ -212,11 +208,11 @@ class SpectralConv(eqx.Module):
                         f"has {size} points ({formula}), got {basis.num_modes}."
                     )
         *_, shape = shapes.values()
-        return spectral_convolve(
-            x, self.weights_real, self.weights_imag, axes, shape, self.transform
-        )
+        weights = (self.weights_real, self.weights_imag)
+        given = tuple(w for w in weights if w is not None)
+        return spectral_convolve(x, given, axes, shape, self.method)
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """`(inf, inf)` for every axis: every output depends on every input."""
+        """Is `(inf, inf)` for every axis: every output depends on every input."""
         return ((math.inf, math.inf),) * self.num_spatial_dims

@@ -11,9 +11,8 @@ as soon as a periodic axis has been analysed, and two groups more, of non-negati
 wavenumbers, for every full axis. `axis` counts from the first of `rest`.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,35 +20,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from pdequinox_padding import pad
+from pdequinox_operators import transposed
+from pdequinox_padding import Boundary
+from pdequinox_padding._pad import extend
 
 from ._basis import Basis
+from ._cpu.choice import choose, Method
 from ._fourier import along_last, fourier, fourier_transposed
-
-
-Transform: TypeAlias = Literal["product", "fft"]
-TRANSFORMS: tuple[Transform, ...] = get_args(Transform)
-
-# A matrix is part of the compiled program: at most so many bytes each.
-_LARGEST_MATRIX = 2**22
-
-# The time of a fast transform of a line of `N` real numbers over `N log2 N`, in units of that of a
-# multiplication and addition in a product of matrices. On a CPU, from `hatch run benchmark:spectral
-# --only crossover`; not measured on others.
-_FFT_OVER_PRODUCT = 12.0
-
-
-def choose(basis: Basis, size: int, dtype: np.dtype) -> Transform:
-    """The faster of the two, as long as the matrix is not too large."""
-    parts = 2 if basis.full else 1
-    product = size * basis.wavenumbers.size * (4 if basis.full else 2 if basis.periodic else 1)
-    if product * dtype.itemsize > _LARGEST_MATRIX:
-        return "fft"
-    if jax.default_backend() == "tpu":
-        return "product"  # Its matrix unit is what a TPU is made of.
-    period = basis.period(size)
-    fast = _FFT_OVER_PRODUCT * parts * period * math.log2(max(period, 2))
-    return "product" if product <= fast else "fft"
 
 
 class Block(NamedTuple):
@@ -64,13 +41,13 @@ def analyse(
     z: Float[Array, "parts groups channels *rest"],
     axis: int,
     basis: Basis,
-    transform: Transform | None,
+    method: Method,
     block: Block | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
     """From the points of `axis` to its coefficients. With a `block`, what its points contribute."""
     place, m, parts = 3 + axis, basis.num_modes, z.shape[0]
     size = block.size if block else z.shape[place]
-    if block or _by_product(basis, size, z, transform):
+    if block or _by_product(basis, size, z, method):
         matrix = basis.analysis(size)
         if not basis.periodic:
             return jnp.moveaxis(_dot(_rows(matrix, 0, block, z), (0,), z, (place,)), 0, place)
@@ -95,8 +72,8 @@ def analyse(
     # grid as there are mirror images of a point, this one included.
     period, k = basis.period(size), basis.wavenumbers
     images = 4 if basis.quarter_waves else 2
-    ends = tuple("dirichlet_node" if end == "dirichlet" else end for end in basis.ends)
-    both = fourier(pad(z, [(0, period - size)], [ends]), int(k[-1]) + 1)
+    extended = extend(z, ((0, period - size),), Boundary((basis.ends,)))
+    both = fourier(extended, int(k[-1]) + 1)
     both = lax.slice_in_dim(both, int(k[0]), None, _stride(basis), axis=-1)
     turn = _turn(basis, size) / images
     z = both[..., 0, :] * along_last(turn[0], z) + both[..., 1, :] * along_last(turn[1], z)
@@ -109,7 +86,7 @@ def synthesise(
     basis: Basis,
     size: int,
     from_size: int,
-    transform: Transform | None,
+    method: Method,
     block: Block | None = None,
     parts: int | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
@@ -119,7 +96,7 @@ def synthesise(
     """
     place = 3 + axis
     parts = parts or (2 if basis.full else 1)
-    if block or _by_product(basis, size, z, transform):
+    if block or _by_product(basis, size, z, method):
         matrix = basis.synthesis(size, from_size)
         if basis.full:
             matrix = _rows(matrix[:parts], 1, block, z)
@@ -155,7 +132,7 @@ def synthesise(
 def to_modes(
     x: Float[Array, "channels *points"],
     bases: Sequence[Basis],
-    transform: Transform | None,
+    method: Method,
     blocks: Mapping[int, Block],
 ) -> Float[Array, "parts groups channels *modes"]:
     """Analyses every axis; of those in `blocks`, what these contribute.
@@ -166,7 +143,7 @@ def to_modes(
     order = sorted(range(len(bases)), key=lambda axis: (axis in blocks, -axis))
     z = x[None, None]
     for axis in order:
-        z = analyse(z, axis, bases[axis], transform, blocks.get(axis))
+        z = analyse(z, axis, bases[axis], method, blocks.get(axis))
     full = [axis for axis in order if bases[axis].full]
     return _regroup(z, full, sorted(full, reverse=True))
 
@@ -176,7 +153,7 @@ def to_points(
     bases: Sequence[Basis],
     shape: Sequence[int],
     from_shape: Sequence[int],
-    transform: Transform | None,
+    method: Method,
     blocks: Mapping[int, Block],
 ) -> Float[Array, "channels *points"]:
     """Synthesises every axis, in the order that [`to_modes`][] comes from."""
@@ -187,7 +164,7 @@ def to_points(
     for axis in order:
         basis, parts = bases[axis], 1 if axis == last else 2
         z = synthesise(
-            z, axis, basis, shape[axis], from_shape[axis], transform, blocks.get(axis), parts
+            z, axis, basis, shape[axis], from_shape[axis], method, blocks.get(axis), parts
         )
     return z[0, 0]
 
@@ -219,8 +196,9 @@ def _rows(matrix: np.ndarray, axis: int, block: Block | None, z: Array) -> Array
     return lax.dynamic_slice_in_dim(rounded, block.start, block.length, axis)
 
 
-def _by_product(basis: Basis, size: int, z: Array, transform: Transform | None) -> bool:
-    return (transform or choose(basis, size, z.dtype)) == "product" or basis.period(size) == 0
+def _by_product(basis: Basis, size: int, z: Array, method: Method) -> bool:
+    chosen = choose(basis, size, z.dtype) if method == "auto" else method
+    return chosen == "product" or basis.period(size) == 0
 
 
 def _dot(matrix: Array, contracted: tuple[int, ...], z: Array, along: tuple[int, ...]) -> Array:
@@ -264,3 +242,39 @@ def _turn(basis: Basis, size: int) -> np.ndarray:
     a = -np.pi * basis.start * basis.wavenumbers / basis.period(size)
     cos, sin = np.cos(a), np.sin(a)
     return np.stack([-sin, -cos] if basis.odd else [cos, -sin])
+
+
+def transform(
+    value: Array,
+    *,
+    bases: tuple[Basis, ...],
+    points: tuple[int, ...],
+    grid: tuple[int, ...],
+    method: Method,
+    analysis: bool,
+    transpose: bool,
+    blocks: Mapping[int, Block] | None = None,
+) -> Array:
+    """Analyses a field on `points`, or synthesises one from the coefficients of a field on `grid`;
+    or applies the transpose of either. Any number of axes of samples come first.
+    """
+    blocks, dims = blocks or {}, len(bases)
+    if analysis:
+        function = lambda x: to_modes(x, bases, method, blocks)
+    else:
+        function = lambda z: to_points(z, bases, points, grid, method, blocks)
+    if transpose:
+        own = [blocks[i].length if i in blocks else n for i, n in enumerate(points)]
+        modes = [basis.num_modes for basis in bases]
+        channels = value.shape[-1 - dims]
+        shape = (channels, *own) if analysis else (*parts_and_groups(bases), channels, *modes)
+        function = transposed(function, shape)
+    for _ in range(value.ndim - dims - (1 if analysis != transpose else 3)):
+        function = jax.vmap(function)
+    return function(value)
+
+
+def parts_and_groups(bases: Sequence[Basis]) -> tuple[int, int]:
+    """Counts the parts of a coefficient, and the groups of coefficients of all axes."""
+    periodic = sum(basis.periodic for basis in bases)
+    return (2, 2 ** (periodic - 1)) if periodic else (1, 1)

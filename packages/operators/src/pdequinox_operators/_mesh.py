@@ -1,6 +1,8 @@
-"""Primitives on meshes of devices: what JAX does for its own primitives, for others.
+"""How an operator is split over the devices of a mesh: what JAX does for its own, for others.
 
-For authors of layers: `pdequinox_physconv` and `pdequinox_spectralconv` use it.
+XLA decides, while it partitions a program, how every array is split, and asks the operator then
+what each device has to do with its blocks. That answer is a `Split`. What is asked is a `Request`.
+How the question is put to XLA is JAX's custom partitioning.
 """
 
 import hashlib
@@ -17,11 +19,15 @@ import numpy as np
 from jax import lax
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import Primitive
-from jax.interpreters import mlir
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from ._jax import for_export, mesh_of, varying
+from .checks import sum_dtype
+
+
+Shape: TypeAlias = tuple[Any, ...]
+"""Of an array: integers, or sizes that `jax.export` leaves open."""
 
 Axes: TypeAlias = tuple[str, ...]
 """The axes of a mesh that an axis of an array is split over, the major one first."""
@@ -30,7 +36,7 @@ Spec: TypeAlias = tuple[Axes, ...]
 """How an array is split: one entry per axis."""
 
 Factors: TypeAlias = Sequence[Sequence[Any]]
-"""What the axes of the operands and of the result of a primitive count, one name for what is split
+"""What the axes of the operands and of the result of an operator count: one name for what is split
 alike, and `None` for what is never split.
 """
 
@@ -43,7 +49,7 @@ class Split(NamedTuple):
 
     operands: Sequence[Spec]
     result: Spec
-    carry_out: Callable[..., Array]
+    program: Callable[..., Array]
 
 
 class Request(NamedTuple):
@@ -56,11 +62,11 @@ class Request(NamedTuple):
     specs: Sequence[Spec]
 
     def count(self, axes: Axes) -> int:
-        """The number of blocks of an axis that is split over these."""
+        """Counts the blocks of an axis of an array that is split over these axes of the mesh."""
         return prod(self.sizes[axis] for axis in axes)
 
     def blocks(self, specs: Sequence[Spec]) -> list[tuple[int, ...]]:
-        """The shapes of a device's blocks."""
+        """Lists the shapes of a device's blocks."""
         return [
             tuple(n // self.count(axes) for n, axes in zip(shape, spec, strict=True))
             for shape, spec in zip(self.shapes, specs, strict=True)
@@ -72,10 +78,12 @@ class Request(NamedTuple):
         order: Iterable[tuple[Any, Sequence[int]]],
         multiples: Mapping[Any, int],
     ) -> dict[Any, Axes]:
-        """Which axes of the mesh every factor is split over: in this order, as the first of the
-        given arrays that is split by it, over those axes that divide it in all arrays, with as many
-        devices as possible. No two factors share an axis of the mesh. `multiples` has what must be
-        divided other than the arrays' axes.
+        """Decides over which axes of the mesh every factor is split.
+
+        In the given `order`, a factor is split as the first of its candidate arrays that XLA splits
+        by it, over those axes of the mesh that divide it in all arrays, with as many devices as
+        possible. No two factors share an axis of the mesh: that is what the order is for.
+        `multiples` has what must be divided besides the arrays' axes.
         """
         taken: dict[Any, Axes] = {}
         for factor, candidates in order:
@@ -93,9 +101,11 @@ class Request(NamedTuple):
     def sum_over(
         self, axes: Iterable[str], result: Spec, places: Iterable[int]
     ) -> tuple[Spec, Callable[[Array], Array]]:
-        """The sum of the devices' results over axes of the mesh: how it is then split, and the
-        function that takes it. Where XLA would have the sum split over such an axis, along one of
-        the `places`, every device is given its part alone.
+        """Sums the devices' results over axes of the mesh: returns how the sum is split, and the
+        function that takes it.
+
+        Where XLA would have the sum split over such an axis, along one of the `places`, every
+        device gets its part only (a reduce-scatter sends half of what an all-reduce sends).
         """
         spec, wanted = list(result), self.specs[-1]
         together, scattered = [], []
@@ -110,9 +120,12 @@ class Request(NamedTuple):
                 together.append(axis)
 
         def summed(x: Array) -> Array:
+            total = x.astype(sum_dtype(x.dtype)) if scattered or together else x
             for axis, place in scattered:
-                x = lax.psum_scatter(x, axis, scatter_dimension=place, tiled=True)
-            return lax.psum(x, tuple(together)) if together else x
+                total = lax.psum_scatter(total, axis, scatter_dimension=place, tiled=True)
+            if together:
+                total = lax.psum(total, tuple(together))
+            return total.astype(x.dtype)
 
         return tuple(spec), summed
 
@@ -123,12 +136,14 @@ def on_auto_axes(
     spec: Callable[..., Spec],
     *operands: Array,
 ) -> Array:
-    """`function(*operands)`, in which no axis of the mesh has the explicit type, that is, JAX asks
-    nobody how the arrays in between are split. The result, of that shape, is split as `spec` says,
-    a function of how the operands are, where the mesh divides it.
+    """Calls `function(*operands)` with all axes of the mesh automatic.
+
+    On a mesh with explicit axes JAX asks of every operation how its result is split. Here nobody is
+    asked about the arrays in between; the result, of that `shape`, is split as `spec` says, a
+    function of how the operands are split, where the mesh divides it.
+
+    **Raises:** `ValueError` if the result would be split twice over an axis of the mesh.
     """
-    if not hasattr(jax.sharding, "auto_axes"):
-        return function(*operands)
     shardings = [jax.typeof(value).sharding for value in operands]
     mesh = next((s.mesh for s in shardings if s.mesh.shape and s.mesh.explicit_axes), None)
     if mesh is None:
@@ -150,7 +165,9 @@ def on_auto_axes(
 
 
 def _even(axes: Sequence[str], sizes: Mapping[str, int], extents: Sequence[int]) -> Axes:
-    """Those axes of the mesh, as many devices as possible, whose number divides all extents."""
+    """Chooses those axes of the mesh, with as many devices as possible, whose number of devices
+    divides all extents.
+    """
     count = lambda chosen: prod(sizes[axis] for axis in chosen)
     subsets = [
         chosen for length in range(len(axes), -1, -1) for chosen in combinations(axes, length)
@@ -158,103 +175,74 @@ def _even(axes: Sequence[str], sizes: Mapping[str, int], extents: Sequence[int])
     return max((s for s in subsets if all(n % count(s) == 0 for n in extents)), key=count)
 
 
-def equally_varying(*values: Array) -> list[Array]:
-    """Inside of `jax.shard_map`: varying over the same axes of the mesh, as the operands of JAX's
-    own primitives are made to be. The transpose of this is the sum over devices that the gradient
-    of a replicated array needs.
+def equally_varying(*values: Array) -> Sequence[Array]:
+    """Makes values vary over the same axes of the mesh, inside of `jax.shard_map`, as the operands
+    of JAX's own operations are made to. The transpose of this is the sum over devices that the
+    gradient of a replicated array needs.
     """
-    if not hasattr(jax, "typeof"):
-        return list(values)
-    varying = []
-    for value in values:
-        # Named anew in JAX 0.11.
-        aval = jax.typeof(value)
-        axes = aval.mat.varying if hasattr(aval, "mat") else getattr(aval, "vma", ())
-        varying.append(frozenset(axes))
-    every = frozenset().union(*varying)
-    missing = [tuple(sorted(every - own, key=str)) for own in varying]
-    if hasattr(jax.lax, "pcast"):
-        cast = partial(jax.lax.pcast, to="varying")
-    else:
-        cast = getattr(jax.lax, "pvary", None)
-    return [cast(v, axes) if axes else v for v, axes in zip(values, missing, strict=True)]
+    avals = [jax.typeof(value) for value in values]
+    if not any(aval.sharding.mesh.manual_axes for aval in avals):
+        return values
+    axes = [varying(aval) for aval in avals]
+    every = frozenset().union(*axes)
+    missing = [tuple(sorted(every - own, key=str)) for own in axes]
+    return [
+        jax.lax.pcast(value, names, to="varying") if names else value
+        for value, names in zip(values, missing, strict=True)
+    ]
 
 
-def abstract(function: Callable[..., Array], *operands: Any) -> Any:
-    """What JAX's own rules say of the result of `function`, for operands that vary alike."""
-    out = jax.make_jaxpr(function)(*operands).out_avals[0]
-    like = operands[0]
-    if hasattr(like, "manual_axis_type"):
-        return out.update(manual_axis_type=like.manual_axis_type)
-    return out.update(vma=like.vma) if hasattr(like, "vma") else out
-
-
-def transpose(
+def transposed(
     function: Callable[[Array], Array], shape: tuple[int, ...]
 ) -> Callable[[Array], Array]:
-    """Of a linear function of an array of that shape, which varies as the function's result."""
+    """Makes the transpose of a linear function of an array of that shape, which varies over the
+    mesh as the function's result does.
+    """
 
-    def transposed(value: Array) -> Array:
+    def transpose(value: Array) -> Array:
         like, _ = equally_varying(jnp.zeros(shape, value.dtype), value)
         return jax.linear_transpose(function, like)(value)[0]
 
-    return transposed
+    return transpose
 
 
-def register_partitioned(
-    primitive: Primitive,
-    whole: Callable[..., Array],
-    split: Callable[..., Split],
-    factors: Callable[..., Factors],
-) -> None:
-    """Lowers a primitive, of one result, to a program for every device.
+class Sharding(NamedTuple):
+    """How an operator is split over a mesh.
 
-    **Arguments:**
-
-    - `primitive`: Every `bind` has the parameter `partitioned=partitioned()`, which the
-        functions below do not get.
-    - `whole`: `whole(*operands, **parameters)`, the program for one device.
-    - `split`: `split(request, **parameters)`, what to do with a [`Request`][]. XLA moves blocks
-        where the answer is not what it asked for.
-    - `factors`: `factors(shapes, **parameters)`, of the operands and the result.
+    - `factors(shapes, **parameters)`: what the axes of the operands and of the result count.
+    - `split(request, **parameters)`: what to do with a [`pdequinox_operators.Request`][]. XLA moves
+        blocks where the answer is not what it asked for.
     """
 
-    def lowering(context: Any, *operands: Any, partitioned: Any, **parameters: Any) -> Any:
-        function = partial(whole, **parameters)
-        mesh = _named_mesh(context)
-        if partitioned is not None and mesh is not None:
-            shapes = [aval.shape for aval in (*context.avals_in, *context.avals_out)]
-            rule = notation(shapes, factors(shapes, **parameters))
-            (result,) = context.avals_out
-            call = _partitioned(partial(split, **parameters), rule, shapes, result.dtype)
-            # Without this, JAX's cache on disk could take programs that differ in nothing but the
-            # parameters, or the version of this code, for the same.
-            names = (__name__.partition(".")[0], split.__module__.partition(".")[0])
-            versions = [sys.modules[name].__version__ for name in names]
-            identity = (primitive.name, versions, parameters)
-            key = hashlib.sha256(repr(identity).encode()).hexdigest()
-            function = partial(_with_metadata, call, key)
-        return mlir.lower_fun(function, multiple_results=False)(context, *operands)
+    factors: Callable[..., Factors]
+    split: Callable[..., Split]
 
-    mlir.register_lowering(primitive, lowering)
+    def partitioned(
+        self, name: str, context: Any, precision: str | None, **parameters: Any
+    ) -> Callable[..., Array] | None:
+        """The operator as a call that XLA partitions by asking `split`; `None` where XLA cannot
+        ask: there is one device, the program is exported, or a size is open.
+        """
+        shapes = [aval.shape for aval in (*context.avals_in, *context.avals_out)]
+        known = all(isinstance(n, int) for shape in shapes for n in shape)
+        if not known or mesh_of(context) is None or for_export(context):
+            return None
+        (result,) = context.avals_out
+        rule = _notation(shapes, self.factors(shapes, **parameters))
+        call = _partitioned(
+            partial(self.split, **parameters), rule, shapes, result.dtype, precision
+        )
+        # JAX's cache on disk does not see what `split` is. Without the key below it could take
+        # programs for the same that differ in nothing but the parameters, or in the version.
+        names = (__name__.partition(".")[0], self.split.__module__.partition(".")[0])
+        versions = [sys.modules[module].__version__ for module in names]
+        key = hashlib.sha256(repr((name, versions, precision, parameters)).encode()).hexdigest()
 
+        def with_key(*operands: Array) -> Array:
+            with set_xla_metadata(pdequinox=key):
+                return call(*operands)
 
-def _with_metadata(call: Callable[..., Array], key: str, *operands: Array) -> Array:
-    with set_xla_metadata(pdequinox=key):
-        return call(*operands)
-
-
-def _named_mesh(context: Any) -> Any:
-    """The mesh, if XLA is to partition the program, and over axes that have names. A program that
-    is exported cannot ask Python any more, and one whose shapes are open cannot be asked about.
-    """
-    module = context.module_context
-    exported = getattr(getattr(module, "lowering_parameters", None), "for_export", False)
-    shapes = [aval.shape for aval in (*context.avals_in, *context.avals_out)]
-    if exported or not all(isinstance(n, int) for shape in shapes for n in shape):
-        return None
-    devices = getattr(module.axis_context, "device_assignment", None) or ()
-    return getattr(module.axis_context, "abstract_mesh", None) if len(devices) > 1 else None
+        return with_key
 
 
 def _partitioned(
@@ -262,19 +250,22 @@ def _partitioned(
     rule: tuple[str, dict[str, int]],
     shapes: Sequence[tuple[int, ...]],
     dtype: Any,
+    precision: str | None,
 ) -> Callable[..., Array]:
     def partition(mesh: Any, operands: Any, result: Any) -> Any:
         shardings = [value.sharding for value in (*operands, result)]
         specs = [_found(mesh, s, shape) for s, shape in zip(shardings, shapes, strict=True)]
         decision = split(Request(mesh.shape, shapes, specs))
 
-        def carry_out(*blocks: Array) -> Array:
-            # Makes the order of the mesh's axes known.
-            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-                return decision.carry_out(*blocks)
+        def program(*blocks: Array) -> Array:
+            # Called long after the operator: the precision is that of the call. The abstract mesh
+            # makes the order of the mesh's axes known.
+            abstract_mesh = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+            with jax.default_matmul_precision(precision), abstract_mesh:
+                return decision.program(*blocks)
 
         operand_shardings = tuple(_named(mesh, spec) for spec in decision.operands)
-        return mesh, carry_out, _named(mesh, decision.result), operand_shardings
+        return mesh, program, _named(mesh, decision.result), operand_shardings
 
     # Of this function JAX takes the shape of the result alone.
     call = custom_partitioning(lambda *operands: jnp.zeros(shapes[-1], dtype))
@@ -289,7 +280,7 @@ def _partitioned(
     return call
 
 
-def notation(shapes: Sequence[tuple[int, ...]], factors: Factors) -> tuple[str, dict[str, int]]:
+def _notation(shapes: Sequence[tuple[int, ...]], factors: Factors) -> tuple[str, dict[str, int]]:
     """That of `jax.experimental.custom_partitioning`: of axes that are split alike, the greatest
     common divisor of their sizes is, and the rest of each is not.
     """
@@ -353,13 +344,11 @@ def _named(mesh: Any, spec: Spec) -> NamedSharding:
 
 
 @cache
-def partitioned() -> Any:
-    """The parameter of that name of a primitive of [`register_partitioned`][]: a program with a
-    call that XLA partitions by asking Python. JAX looks for such calls in the parameters of
-    primitives, and only if it finds one is the mesh known when they are lowered.
+def partitioned_marker() -> Any:
+    """A program with a call that XLA partitions by asking Python. JAX looks for such calls in the
+    parameters of primitives, and only if it finds one does it make the mesh known to their lowering
+    rules. So every primitive that has a `Sharding` carries this one.
     """
-    if not getattr(jax.config, "jax_use_shardy_partitioner", False):
-        return None  # Before JAX 0.7: all partitioning is left to XLA.
     call = custom_partitioning(lambda x: x)
     call.def_partition(partition=None, sharding_rule="i -> i")
     return jax.make_jaxpr(call)(jax.ShapeDtypeStruct((1,), jnp.float32))

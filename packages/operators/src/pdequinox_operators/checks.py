@@ -1,26 +1,25 @@
-"""Checks of the arguments that several layers share; their errors name the argument, the value
-received and what is allowed.
+"""Checks of the arguments that layers share; their errors name the argument, the value received and
+what is allowed. And the dtype that numbers are summed in.
 
-For authors of layers: `pdequinox_physconv` and `pdequinox_spectralconv` use them.
+Functions with arguments that are checked here are marked `typing.no_type_check`, so that run-time
+type checkers leave a wrong argument to these checks, whose messages say what is allowed.
 """
 
 import operator
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, TYPE_CHECKING, TypeAlias
+from typing import Any, no_type_check, SupportsIndex, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 
-if TYPE_CHECKING:
-    Integer: TypeAlias = SupportsIndex
-    Integers: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
-    Widths: TypeAlias = SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
-else:
-    # Run-time type checkers see `Any`, so that a wrong argument reaches the checks below, whose
-    # messages say what is allowed.
-    Integer = Integers = Widths = Any
+Integer: TypeAlias = SupportsIndex
+Integers: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
+"""An integer for every axis, or one per axis."""
+Widths: TypeAlias = SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
+"""An integer for every axis, or one per axis, or one pair `(lower, upper)` per axis."""
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -34,8 +33,11 @@ def _index(value: Any) -> int | None:
         return None
 
 
+@no_type_check
 def integer(value: Integer, name: str, *, minimum: int = 1) -> int:
-    """`value` as an `int` of at least `minimum`. Booleans are not integers here."""
+    """Checks that `value` is an integer of at least `minimum`, and returns it as an `int`. Booleans
+    are not integers here.
+    """
     number = _index(value)
     if number is None:
         raise TypeError(f"`{name}` must be an integer >= {minimum}, got {value!r}.")
@@ -44,11 +46,12 @@ def integer(value: Integer, name: str, *, minimum: int = 1) -> int:
     return number
 
 
+@no_type_check
 def integers(
     value: Integers, num_spatial_dims: int, name: str, *, minimum: int = 1
 ) -> tuple[int, ...]:
-    """`value`, an integer for every axis or a sequence with one integer per axis, as a tuple of
-    `num_spatial_dims` integers of at least `minimum`.
+    """Checks that `value` is an integer for every axis, or a sequence with one integer per axis,
+    and returns a tuple of `num_spatial_dims` integers of at least `minimum`.
     """
     allowed = (
         f"`{name}` must be an integer >= {minimum}, or a sequence of one such integer per "
@@ -64,9 +67,10 @@ def integers(
     return result
 
 
+@no_type_check
 def widths(value: Widths, num_spatial_dims: int, name: str) -> tuple[tuple[int, int], ...]:
-    """`value`, an integer >= 0 or a sequence with one integer or one pair `(lower, upper)` of
-    them per axis, as a tuple of `num_spatial_dims` pairs.
+    """Checks that `value` is an integer >= 0, or a sequence with one integer or one pair
+    `(lower, upper)` of them per axis, and returns a tuple of `num_spatial_dims` pairs.
     """
     allowed = (
         f"`{name}` must be an integer >= 0, or a sequence of one entry per spatial axis "
@@ -96,8 +100,9 @@ def _entries(value: Any, length: int, allowed: str) -> tuple[Any, ...]:
     return entries
 
 
+@no_type_check
 def groups(value: Integer, in_channels: int, out_channels: int) -> int:
-    """`value` as a number of groups that divides both channel counts."""
+    """Checks that `value` is a number of groups that divides both channel counts."""
     number = integer(value, "groups")
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
         if channels % number:
@@ -105,8 +110,16 @@ def groups(value: Integer, in_channels: int, out_channels: int) -> int:
     return number
 
 
+@no_type_check
+def flag(value: bool, name: str) -> bool:
+    """Checks that `value` is `True` or `False`."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, got {value!r}.")
+    return bool(value)
+
+
 def parameter_dtype(dtype: Any) -> jnp.dtype:
-    """The dtype of a layer's parameters: `dtype`, or JAX's default float if it is `None`."""
+    """Checks the dtype of a layer's parameters, and returns it; JAX's default float for `None`."""
     if dtype is None:
         return jnp.dtype(jax.dtypes.canonicalize_dtype(float))
     try:
@@ -123,17 +136,26 @@ def parameter_dtype(dtype: Any) -> jnp.dtype:
     return parsed
 
 
+def sum_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """Names the dtype in which numbers of `dtype` are summed: at least float32.
+
+    In bfloat16, 256 + 1 is 256, and in float16, 2048 + 1 is 2048: a sum of ones ends there, however
+    many there are. So sums are taken in float32, and rounded once.
+    """
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+
+
 def array(x: Any) -> Array:
-    """`x` as an array."""
+    """Converts `x` to an array."""
     try:
         return jnp.asarray(x)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`x` must be an array, got {x!r}.") from error
 
 
-def field(x: Any, num_spatial_dims: int, in_channels: int, dtype: jnp.dtype) -> Array:
-    """`x` as an array, checked to be one real sample of `in_channels` channels on
-    `num_spatial_dims` axes of at least one point, of the parameters' `dtype`.
+def sample(x: Any, num_spatial_dims: int, in_channels: int, dtype: jnp.dtype) -> Array:
+    """Checks that `x` is one real sample of `in_channels` channels on `num_spatial_dims` axes of at
+    least one point, of the parameters' `dtype`, and returns it as an array.
     """
     x = array(x)
     axes = ", ".join(f"N_{axis}" for axis in range(1, num_spatial_dims + 1))

@@ -1,12 +1,18 @@
-"""Which form carries out a task on the CPU: decided from integers and the dtype alone."""
+"""Which form carries out a task on a CPU: decided from integers and the dtype alone."""
 
+from functools import partial
 from math import prod
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._forms import channels_of, FORMS, piece, sample_bytes
-from ._window import Window
+from .._convolution import Window
+from .forms import FORMS, piece, sample_bytes
+
+
+# So many members of an ensemble are written out. More would compile for too long: they take turns.
+_MEMBERS = 16
 
 
 def choose(
@@ -16,11 +22,11 @@ def choose(
     channels: tuple[int, int],
     dtype: jnp.dtype,
 ) -> str:
-    """The name of the form, where `x` and `y` have so many `channels` in all. The thresholds rest
-    on the rows of docs/convolutions.md.
+    """Chooses a form, by its name, where `x` and `y` have so many `channels` in all. The thresholds
+    rest on the rows of docs/convolutions.md.
     """
     accepted = lambda name: FORMS[name].accepts(target, window)
-    dims, groups = len(window.size), window.groups
+    dims, groups = len(window.axes), window.groups
     c, o = channels[0] // groups, channels[1] // groups
     reduced = {"y": c, "x": o, "w": c * o}[target]
     terms = prod(window.taps) * reduced
@@ -62,12 +68,26 @@ def choose(
     return plain
 
 
-def carry_out(target: str, a: Array, b: Array, window: Window, form: str | None = None) -> Array:
-    """The task by the form of that name, or by the chosen one."""
+def by_choice(
+    a: Array, b: Array, *, target: str, window: Window, members: bool, form: str | None
+) -> Array:
+    """Carries out a task by the chosen form, or by that of the given name; the members of an
+    ensemble one by one.
+    """
+    one = partial(run, target, window=window, form=form)
+    if not members:
+        return one(a, b)
+    if a.shape[0] > _MEMBERS:
+        return jax.lax.map(lambda pair: one(*pair), (a, b))
+    return jnp.stack([one(a[i], b[i]) for i in range(a.shape[0])])
+
+
+def run(target: str, a: Array, b: Array, window: Window, form: str | None = None) -> Array:
+    """Carries out a task by the form of that name, or by the chosen one."""
     if form is None:
-        channels = channels_of(target, a.shape, b.shape, window)
+        channels = window.channels(target, a.shape, b.shape)
         form = choose(target, window, a.shape[0], channels, a.dtype)
     if form not in FORMS or not FORMS[form].accepts(target, window):
         able = [name for name in FORMS if FORMS[name].accepts(target, window)]
         raise ValueError(f"`form` must be one of {able} for {target!r} of {window}, got {form!r}.")
-    return FORMS[form].carry_out(target, a, b, window, carry_out)
+    return FORMS[form].run(target, a, b, window, run)

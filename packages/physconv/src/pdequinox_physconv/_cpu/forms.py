@@ -2,7 +2,7 @@
 
 A form carries out a task: the derivative of the trilinear form of `Window` by its `target`, from
 the other two, which are `OPERANDS[target]`. It may word the task as others, and hands these to
-`inner`. To add a form: write the function with its `@form` line here, and its line in `_choice`;
+`inner`. To add a form: write the function with its `@form` line here, and its line in `choice`;
 the tests find it in `FORMS`.
 
 What most of this is about is XLA's CPU backend (jaxlib 0.10.2; openxla's
@@ -20,26 +20,37 @@ What most of this is about is XLA's CPU backend (jaxlib 0.10.2; openxla's
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.lax as lax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._window import flip, Integers, pad_zeros, Pairs, Window
+from pdequinox_operators import Shape, sum_dtype
 
-
-Carrier = Callable[[str, Array, Array, Window], Array]
+from .._convolution import (
+    Axis,
+    flip,
+    is_padded_product,
+    pad_zeros,
+    Pairs,
+    reference as reference_task,
+    sampled,
+    Task,
+    Window,
+    without_padding,
+)
 
 
 class Form(NamedTuple):
     """A way to carry out a task, and for which targets and windows it is one."""
 
     accepts: Callable[[str, Window], bool]
-    carry_out: Callable[[str, Array, Array, Window, Carrier], Array]
+    run: Callable[[str, Array, Array, Window, Task], Array]
 
 
 FORMS: dict[str, Form] = {}
@@ -74,20 +85,15 @@ def sample_bytes(window: Window, channels: tuple[int, int], dtype: jnp.dtype) ->
     return (c * prod(window.size) + o * prod(window.out)) * dtype.itemsize
 
 
-def _sum_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """For sums over many terms."""
-    return dtype if dtype.itemsize >= 4 else jnp.dtype("float32")
-
-
-def _unit(values: Integers) -> bool:
+def _unit(values: Shape) -> bool:
     return all(v == 1 for v in values)
 
 
 def _convolve(
-    x: Array, w: Array, window: Window, padding: Pairs, lhs_dilation: Integers | None = None
+    x: Array, w: Array, window: Window, padding: Pairs, lhs_dilation: Shape | None = None
 ) -> Array:
     """XLA's convolution with the channels last, and with other padding than the window's."""
-    d = len(window.size)
+    d = len(window.axes)
     spatial = "DHW"[-d:]
     out = lax.conv_general_dilated(
         jnp.moveaxis(x, 1, -1),
@@ -106,84 +112,58 @@ def _correlate(x: Array, y: Array, window: Window, padding: Pairs) -> Array:
     """The kernel's derivative as XLA's convolution of `x` with `y`: channels are samples, samples
     are channels, stride and dilation change places.
     """
-    swapped = window._replace(stride=window.dilation, dilation=window.stride, groups=1)
+    swapped = window.but(stride=window.dilation, dilation=window.stride)._replace(groups=1)
     x = pad_zeros(x, window.padding)
     w = _convolve(x.swapaxes(0, 1), y.swapaxes(0, 1), swapped, padding).swapaxes(0, 1)
     return lax.slice(w, (0,) * w.ndim, (*w.shape[:2], *window.taps))
 
 
 @form(lambda target, window: True)
-def reference(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
+def reference(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """XLA's convolution, and its transposes as JAX derives them."""
-    shape = window.shape(target, a.shape[0], channels_of(target, a.shape, b.shape, window))
-    return transposed(xla_convolution(window), target, a, b, shape)
-
-
-def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
-    """`y` from `x` and `w`."""
-    return lambda x, w: lax.conv_general_dilated(
-        x,
-        w,
-        window.stride,
-        window.padding,
-        rhs_dilation=window.dilation,
-        feature_group_count=window.groups,
-    )
-
-
-def transposed(
-    convolution: Callable[[Array, Array], Array], target: str, a: Array, b: Array, shape: Any
-) -> Array:
-    """The convolution, or its transpose by `x` or by `w`, whose result has that shape."""
-    if target == "y":
-        return convolution(a, b)
-    like = jax.ShapeDtypeStruct(shape, a.dtype)
-    if target == "x":
-        return jax.linear_transpose(lambda x: convolution(x, b), like)(a)[0]
-    return jax.linear_transpose(lambda w: convolution(a, w), like)(b)[0]
+    return reference_task(target, a, b, window)
 
 
 def _flipped_padding(window: Window) -> Pairs:
     """Of `y`, with `stride - 1` zeros between its points, for the flipped kernel to give `x`."""
     return tuple(
-        ((k - 1) * d - lower, n - 1 - (m - 1) * s + lower)
-        for n, k, m, s, d, lower in zip(*window[:6], strict=True)
+        (a.span - 1 - a.lower, a.size - 1 - (a.out - 1) * a.stride + a.lower) for a in window.axes
     )
 
 
 @form(lambda target, window: target == "x" and _unit(window.stride))
-def flipped(target: str, y: Array, w: Array, window: Window, inner: Carrier) -> Array:
+def flipped(target: str, y: Array, w: Array, window: Window, inner: Task) -> Array:
     """The transpose of a convolution of stride 1: a convolution with the flipped kernel."""
     lower = tuple(pair[0] for pair in _flipped_padding(window))
-    back = window._replace(size=window.out, out=window.size, lower=lower)
+    back = window.but(size=window.out, out=window.size, lower=lower)
     return inner("y", y, flip(w, window.groups), back)
 
 
 def _last_accepts(target: str, window: Window) -> bool:
-    if len(window.size) > 3 or (target == "w" and window.groups > 1):
+    if len(window.axes) > 3 or (target == "w" and window.groups > 1):
         return False
     return target != "x" or min(map(min, _flipped_padding(window))) >= 0
 
 
 @form(_last_accepts)
-def last(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
+def last(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """XLA's convolution with the channels last, dilated on the left for the transpose."""
     if target == "y":
         return _convolve(a, b, window, window.padding)
     if target == "w":
-        return _correlate(a, b, window, ((0, 0),) * len(window.size))
-    one = window._replace(stride=(1,) * len(window.size))
+        return _correlate(a, b, window, ((0, 0),) * len(window.axes))
+    one = window.but(stride=(1,) * len(window.axes))
     padding = _flipped_padding(window)
     return _convolve(a, flip(b, window.groups), one, padding, window.stride)
 
 
 @form(
-    lambda target, window: len(window.size) == 2
+    lambda target, window: len(window.axes) == 2
     and target == "y"
     and _unit(window.stride)
     and min(map(min, window.padding)) >= 0
 )
-def wide(target: str, x: Array, w: Array, window: Window, inner: Carrier) -> Array:
+def wide(target: str, x: Array, w: Array, window: Window, inner: Task) -> Array:
     """For Eigen: one more output than there are inputs on one axis, which is dropped."""
     more = [max(0, n + 1 - m) for n, m in zip(window.size, window.out, strict=True)]
     axis = min((0, 1), key=lambda i: more[i] / window.size[i])
@@ -194,10 +174,10 @@ def wide(target: str, x: Array, w: Array, window: Window, inner: Carrier) -> Arr
 
 
 @form(
-    lambda target, window: len(window.size) == 2
+    lambda target, window: len(window.axes) == 2
     and (target == "y" or (target == "w" and window.groups == 1))
 )
-def nudged(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
+def nudged(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """For YNNPACK: all of the padding is in the array, and one point more in the convolution, whose
     outputs, if any, are dropped.
     """
@@ -210,12 +190,12 @@ def nudged(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> A
 
 
 @form(
-    lambda target, window: len(window.size) == 2
+    lambda target, window: len(window.axes) == 2
     and target == "w"
     and _unit(window.stride)
     and window.groups == 1
 )
-def rows(target: str, x: Array, y: Array, window: Window, inner: Carrier) -> Array:
+def rows(target: str, x: Array, y: Array, window: Window, inner: Task) -> Array:
     """Row by row of the kernel, each a task in one dimension: with both fields written one row
     after the other, at the width of the padded `x`, a tap `(a, b)` is a shift by `a * width + b`.
     """
@@ -226,7 +206,7 @@ def rows(target: str, x: Array, y: Array, window: Window, inner: Carrier) -> Arr
     y = pad_zeros(y, ((0, 0), (0, width - mw))).reshape(*y.shape[:2], m * width)[:, :, :points]
     x = x.reshape(*x.shape[:2], -1)
     size = points + (kw - 1) * dw
-    line = Window((size,), (kw,), (points,), (1,), (dw,), (0,), 1)
+    line = Window((Axis(size, kw, points, 1, dw, 0),))
     out: list[Array] = []
     for tap in range(k):
         row = lax.slice_in_dim(x, tap * d * width, tap * d * width + size, axis=2)
@@ -234,21 +214,20 @@ def rows(target: str, x: Array, y: Array, window: Window, inner: Carrier) -> Arr
     return jnp.stack(out, axis=2)
 
 
-@form(lambda target, window: len(window.size) == 1)
-def line(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
+@form(lambda target, window: len(window.axes) == 1)
+def line(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """One dimension as two."""
-    plane = Window((1, *window.size), (1, *window.taps), (1, *window.out), (1, *window.stride),
-                   (1, *window.dilation), (0, *window.lower), window.groups)  # fmt: skip
+    plane = window._replace(axes=(Axis(1, 1, 1, 1, 1, 0), *window.axes))
     return jnp.squeeze(inner(target, jnp.expand_dims(a, 2), jnp.expand_dims(b, 2), plane), 2)
 
 
-@form(lambda target, window: len(window.size) > 1 and target != "x" and window.groups == 1)
-def planes(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
+@form(lambda target, window: len(window.axes) > 1 and target != "x" and window.groups == 1)
+def planes(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """One dimension less: the points of the first axis are samples, its taps are channels."""
-    k, m, s, d = window.taps[0], window.out[0], window.stride[0], window.dilation[0]
+    _, k, m, s, d, _ = window.axes[0]
     x = pad_zeros(a, (window.padding[0], *((0, 0),) * (a.ndim - 3)))
     samples, channels = x.shape[:2]
-    rest = window.along(slice(1, None))
+    rest = window._replace(axes=window.axes[1:])
     if target == "y":
         w = jnp.moveaxis(b, 2, 1).reshape(b.shape[0], k * channels, *rest.taps)
 
@@ -277,7 +256,7 @@ def planes(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> A
         out = jnp.moveaxis(out, (0, 3), (2, 1))
         return out.reshape(*out.shape[:2], m, *rest.out)
     else:
-        dtype = _sum_dtype(x.dtype)
+        dtype = sum_dtype(x.dtype)
         zero = jnp.zeros((b.shape[1], k * channels, *rest.taps), dtype)
         add = lambda i, total: total + some(i * count, count).astype(dtype)
         out = lax.fori_loop(0, m // count, add, zero).astype(x.dtype)
@@ -285,33 +264,31 @@ def planes(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> A
 
 
 @form(lambda target, window: True)
-def pieces(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
+def pieces(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """A few samples at a time, in a loop."""
     samples = a.shape[0]
-    count = piece(
-        samples, sample_bytes(window, channels_of(target, a.shape, b.shape, window), a.dtype)
-    )
+    count = piece(samples, sample_bytes(window, window.channels(target, a.shape, b.shape), a.dtype))
     split = lambda v: v.reshape(samples // count, count, *v.shape[1:])
     if target != "w":
         out = lax.map(lambda part: inner(target, part, b, window), split(a))
         return out.reshape(samples, *out.shape[2:])
     shape = window.shape("w", count, (a.shape[1], b.shape[1]))
-    dtype = _sum_dtype(a.dtype)
+    dtype = sum_dtype(a.dtype)
     add = lambda total, pair: (total + inner("w", *pair, window).astype(dtype), None)
     return lax.scan(add, jnp.zeros(shape, dtype), (split(a), split(b)))[0].astype(a.dtype)
 
 
 @form(lambda target, window: target != "x")
-def shifted(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
+def shifted(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """Tap by tap and channel by channel, without any convolution: sums of products of shifted
     fields, which XLA fuses to one loop.
     """
-    g, dims = window.groups, len(window.size)
+    g, dims = window.groups, len(window.axes)
     x = pad_zeros(a, window.padding)
     samples, c = x.shape[0], x.shape[1] // g
-    dtype = _sum_dtype(x.dtype)
+    dtype = sum_dtype(x.dtype)
 
-    def at(x: Array, tap: Integers) -> Array:
+    def at(x: Array, tap: Shape) -> Array:
         start = [t * d for t, d in zip(tap, window.dilation, strict=True)]
         stop = [
             p + (m - 1) * s + 1 for p, m, s in zip(start, window.out, window.stride, strict=True)
@@ -367,13 +344,13 @@ def shifted(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> 
     and window.groups == 1
     and all(s == 1 or d == 1 for s, d in zip(window.stride, window.dilation, strict=True))
 )
-def phases(target: str, y: Array, w: Array, window: Window, inner: Carrier) -> Array:
+def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Array:
     """The transpose of a strided convolution, at stride 1: the points of `x` whose position plus
     `lower` is `r` modulo the stride `s` are channels of their own, and see the taps `r + s * a` of
     the kernel alone. (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional
     layer?", arXiv:1609.07009.)
     """
-    s, c, dims = window.stride, w.shape[1], len(window.size)
+    s, c, dims = window.stride, w.shape[1], len(window.axes)
     taps = tuple(-(-k // step) for k, step in zip(window.taps, s, strict=True))
     w = pad_zeros(
         w, tuple((0, k * step - n) for k, step, n in zip(taps, s, window.taps, strict=True))
@@ -385,7 +362,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Carrier) -> A
     last = tuple(
         (n - 1 + low) // step for n, low, step in zip(window.size, window.lower, s, strict=True)
     )
-    coarse = window._replace(
+    coarse = window.but(
         size=tuple(b - a + 1 for a, b in zip(first, last, strict=True)),
         taps=taps,
         stride=(1,) * dims,
@@ -401,7 +378,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Carrier) -> A
 
 
 @form(lambda target, window: window.groups > 1)
-def split(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
+def split(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """Every group by itself."""
     one = window._replace(groups=1)
     a_parts = jnp.split(a, window.groups, axis=1)
@@ -410,25 +387,32 @@ def split(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Ar
     return jnp.concatenate(parts, axis=0 if target == "w" else 1)
 
 
-@form(
-    lambda target, window: window.groups == 1
-    and _unit(window.taps)
-    and _unit(window.stride)
-    and not any(map(any, window.padding))
-)
-def matrix(target: str, a: Array, b: Array, window: Window, inner: Carrier) -> Array:
-    """A kernel of one tap: a product of matrices, with one column for each point."""
+def _is_product(window: Window) -> bool:
+    plain = _unit(window.stride) and not any(map(any, window.padding))
+    return _unit(window.taps) and (plain or is_padded_product(window))
+
+
+@form(lambda target, window: window.groups == 1 and _is_product(window))
+def matrix(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
+    """A kernel of one tap: a product of matrices, with one column for each point; and zeros around,
+    where `y` reads padding.
+    """
+    if is_padded_product(window):
+        product, around = without_padding(window)
+        crop = tuple((-low, -up) for low, up in around)
+        if target == "y":
+            return pad_zeros(matrix("y", sampled(a, window), b, product, inner), around)
+        if target == "w":
+            return matrix("w", sampled(a, window), pad_zeros(b, crop), product, inner)
+        like = jax.ShapeDtypeStruct((a.shape[0], b.shape[1], *window.size), a.dtype)
+        x = matrix("x", pad_zeros(a, crop), b, product, inner)
+        return jax.linear_transpose(lambda x: sampled(x, window), like)(x)[0]
+
     flat = lambda field: field.reshape(*field.shape[:2], -1)
+    einsum = partial(jnp.einsum, preferred_element_type=sum_dtype(a.dtype))
     if target == "w":
-        out = jnp.einsum("bcn,bon->oc", flat(a), flat(b))
-        return out.reshape(*out.shape, *window.taps)
+        out = einsum("bcn,bon->oc", flat(a), flat(b))
+        return out.reshape(*out.shape, *window.taps).astype(a.dtype)
     w = b.reshape(b.shape[:2])
-    out = jnp.einsum("oc,bcn->bon" if target == "y" else "oc,bon->bcn", w, flat(a))
-    return out.reshape(*out.shape[:2], *window.size)
-
-
-def channels_of(target: str, a: Any, b: Any, window: Window) -> tuple[int, int]:
-    """Of `x` and of `y`, from the shapes of the two operands."""
-    if target == "x":
-        return b[1] * window.groups, a[1]
-    return a[1], b[0] if target == "y" else b[1]
+    out = einsum("oc,bcn->bon" if target == "y" else "oc,bon->bcn", w, flat(a))
+    return out.reshape(*out.shape[:2], *window.size).astype(a.dtype)

@@ -1,0 +1,241 @@
+"""`Operator`: one call declares to JAX what it has to know of an operator on arrays.
+
+JAX derives everything about a function from the operations that it consists of. An operator of
+which more is known (a derivative in closed form, a batch that is just more samples, a way to be
+split over devices, a faster way on some platform) has to be a primitive of its own, with a rule for
+everything that JAX does. `Operator` writes these rules from the little that is known, and from
+`apply`, the same in JAX's own operations.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from . import _jax
+from ._mesh import equally_varying, partitioned_marker, Shape, Sharding
+from .checks import sum_dtype
+
+
+# Part of the key under which JAX keeps traced programs, so that none made without is used within.
+_PLAIN = jax.make_user_context(os.environ.get("PDEQUINOX_PLAIN_OPERATIONS", "0") not in ("", "0"))
+
+
+def plain_operations() -> AbstractContextManager[Any]:
+    """Makes every operator a composition of JAX's own operations: `with plain_operations(): ...`.
+
+    For tools that read programs of JAX (jaxprs) and know JAX's own primitives only, as exporters to
+    other formats do. Values are equal to rounding; forms for a platform and the exchange of halos
+    between devices are lost. The environment variable `PDEQUINOX_PLAIN_OPERATIONS=1` does the same
+    for a whole process.
+    """
+    return _PLAIN(True)
+
+
+def add_bias(
+    y: Float[Array, "channels *spatial"], bias: Float[Array, "channels *ones"] | None
+) -> Float[Array, "channels *spatial"]:
+    """Adds a layer's bias, one number per channel; returns `y` itself if there is none.
+
+    The gradient of a bias is a sum over all points and samples. The transposes of conversion and
+    addition put that sum where the addition is: in float32. The result is that of an addition in
+    half precision, because a float32 holds the sum of two such numbers to more than twice their
+    digits, and it is rounded once.
+    """
+    if bias is None:
+        return y
+    dtype = sum_dtype(y.dtype)
+    return lax.convert_element_type(y.astype(dtype) + bias.astype(dtype), y.dtype)
+
+
+class Operator:
+    """An operator on arrays, with one result, that JAX treats as one of its own.
+
+    Calls take the operands, and as keywords the `parameters`, hashable values that say which
+    operator of the family it is. Inside of `jax.shard_map` operands are made to vary alike; the
+    default precision of products is that of the call, whenever a program is lowered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        apply: Callable[..., Array],
+        *,
+        bilinear: Callable[..., Array] | None = None,
+        transpose: Callable[..., Array] | None = None,
+        shape: Callable[..., Shape] | None = None,
+        batch: Callable[..., tuple[Array, int | None]] | None = None,
+        sharding: Sharding | None = None,
+        lower: Mapping[str, Callable[..., Array]] | None = None,
+        lower_alone: bool = False,
+        product: bool = False,
+    ):
+        """Registers the operator with JAX.
+
+        **Arguments:**
+
+        - `name`: As it stands in jaxprs.
+        - `apply`: `apply(*operands, **parameters)`, in JAX's own operations. Whatever is not said
+            below follows from it.
+        - `bilinear`: `bilinear(place, cotangent, a, b, **parameters)`, for an operator that is
+            linear in each of its two operands: the transpose by the operand at `place`, 0 or 1,
+            which is not given.
+        - `transpose`: `transpose(cotangent, operand, *others, **parameters)`, for an operator that
+            is linear in its first operand, of which an abstract value is given; the others tell a
+            shape or how something is split, and have no derivatives. Without either, an operator of
+            one operand is linear, and its transpose follows from `apply`.
+        - `shape`: `shape(*shapes, **parameters)`, of the result, from those of the operands. Its
+            dtype is that of the first.
+        - `batch`: `batch(operands, axes, **parameters)`, with axes as `jax.vmap` has them, `None`
+            for operands without: the result, and its axis.
+        - `sharding`: How the operator is split over the devices of a mesh. Without it, XLA decides
+            from `apply`.
+        - `lower`: For platforms, `"cpu"` and so on, what is carried out there instead of `apply`,
+            where no axis is empty or of open size.
+        - `lower_alone`: Whether that is only for programs of one device.
+        - `product`: Whether policies of `jax.checkpoint` that save products save the result.
+        """
+        self.name = name
+        self._apply = apply
+        self._sharding = sharding
+        self._shape = shape
+        self._traced_shape = cache(self._shape_of_apply)
+        self.primitive = primitive = Primitive(name)
+        primitive.def_impl(self._run)
+        primitive.def_abstract_eval(self._abstract)
+        if bilinear is not None:
+            by_place = [self._at_its_precision(partial(bilinear, place)) for place in (0, 1)]
+            ad.defbilinear(primitive, *by_place)
+            _jax.register_bilinear_jet(primitive)
+        else:
+            self._transpose = self._at_its_precision(transpose or self._derived_transpose)
+            ad.primitive_jvps[primitive] = self._jvp
+            ad.primitive_transposes[primitive] = self._transpose_rule
+            _jax.register_linear_jet(primitive)
+        batching.primitive_batchers[primitive] = self._at_its_precision(
+            batch or self._derived_batch
+        )
+        _jax.register_checkify(primitive)
+        _jax.register_saveable(primitive, [_jax.ask_as_product] if product else [])
+        mlir.register_lowering(primitive, self._lowering(None, False))
+        for platform, function in (lower or {}).items():
+            rule = self._lowering(function, lower_alone)
+            mlir.register_lowering(primitive, rule, platform=platform)
+
+        # By the primitive, so that the platform's way is taken.
+        def bound(operands: tuple[Array, ...], parameters: tuple[tuple[str, Any], ...]) -> Array:
+            return primitive.bind(*operands, **dict(parameters))
+
+        bound.__name__ = name
+        self._jitted = jax.jit(bound, static_argnums=1)
+
+    def __call__(self, *operands: Array, **parameters: Any) -> Array:
+        """Applies the operator."""
+        precision = jax.config.jax_default_matmul_precision
+        if _PLAIN.value:
+            return self._plain(*operands, precision=precision, **parameters)
+        marker = None if self._sharding is None else partitioned_marker()
+        return self.primitive.bind(
+            *equally_varying(*operands), precision=precision, partitioned=marker, **parameters
+        )
+
+    def _plain(self, *operands: Array, precision: str | None, **parameters: Any) -> Array:
+        with jax.default_matmul_precision(precision):
+            return self._apply(*operands, **parameters)
+
+    def _run(self, *operands: Array, **parameters: Any) -> Array:
+        """Carries the operator out on arrays, compiled; or operation by operation, where JAX is
+        asked to, as by `jax.disable_jit` and `jax.debug_nans`, which point at one of them.
+        """
+        if _jax.debugs():
+            return self._plain(*operands, **_without_marker(parameters))
+        return self._jitted(operands, tuple(sorted(parameters.items(), key=lambda item: item[0])))
+
+    def _abstract(self, *operands: Any, **parameters: Any) -> Any:
+        parameters = _without_marker(parameters)
+        if self._shape is not None:
+            del parameters["precision"]
+            shape = self._shape(*(operand.shape for operand in operands), **parameters)
+        else:
+            shape = self._traced_shape(*operands, **parameters)
+        like = operands[0]
+        sharding = NamedSharding(like.sharding.mesh, PartitionSpec(*(None for _ in shape)))
+        # It varies over a mesh as the operands do, which vary alike.
+        return like.update(shape=tuple(shape), weak_type=False, sharding=sharding)
+
+    def _shape_of_apply(self, *operands: Any, **parameters: Any) -> Shape:
+        like = [jax.ShapeDtypeStruct(operand.shape, operand.dtype) for operand in operands]
+        return jax.eval_shape(partial(self._plain, **parameters), *like).shape
+
+    def _at_its_precision(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """The rule without what only this class knows, at the precision of the call: what it
+        applies takes that over.
+        """
+
+        def at_its_precision(
+            *values: Any, precision: str | None, partitioned: Any, **parameters: Any
+        ) -> Any:
+            with jax.default_matmul_precision(precision):
+                return rule(*values, **parameters)
+
+        return at_its_precision
+
+    def _jvp(self, primals: Any, tangents: Any, **parameters: Any) -> Any:
+        value = self.primitive.bind(*primals, **parameters)
+        tangent, *_ = tangents
+        if type(tangent) is ad.Zero:
+            return value, ad.Zero.from_primal_value(value)
+        return value, self.primitive.bind(tangent, *primals[1:], **parameters)
+
+    def _transpose_rule(self, cotangent: Any, operand: Any, *others: Any, **parameters: Any) -> Any:
+        rest = [None] * len(others)
+        if type(cotangent) is ad.Zero:
+            return [ad.Zero(operand.aval), *rest]
+        # `jax.linear_transpose` may know as little of the others as of the first.
+        given = [
+            jnp.zeros(v.aval.shape, v.aval.dtype) if _jax.is_undefined(v) else v for v in others
+        ]
+        return [self._transpose(cotangent, operand.aval, *given, **parameters), *rest]
+
+    def _derived_transpose(self, cotangent: Array, operand: Any, **parameters: Any) -> Array:
+        like = jax.ShapeDtypeStruct(operand.shape, operand.dtype)
+        return jax.linear_transpose(partial(self._apply, **parameters), like)(cotangent)[0]
+
+    def _derived_batch(self, operands: Any, axes: Any, **parameters: Any) -> tuple[Array, int]:
+        return jax.vmap(partial(self._apply, **parameters), axes)(*operands), 0
+
+    def _lowering(self, function: Callable[..., Array] | None, alone: bool) -> Callable[..., Any]:
+        """The rule that makes XLA's program: of the platform's `function`, or of `apply`."""
+
+        def lower(context: Any, *operands: Any, **parameters: Any) -> Any:
+            parameters = _without_marker(parameters)
+            call = partial(self._plain, **parameters)
+            avals = (*context.avals_in, *context.avals_out)
+            known = all(isinstance(n, int) and n > 0 for aval in avals for n in aval.shape)
+            if function is not None and known and (not alone or _jax.on_one_device(context)):
+                call = partial(_at_precision, function, **parameters)
+            if self._sharding is not None:
+                call = self._sharding.partitioned(self.name, context, **parameters) or call
+            return mlir.lower_fun(call, multiple_results=False)(context, *operands)
+
+        return lower
+
+
+def _at_precision(
+    function: Callable[..., Array], *operands: Array, precision: str | None, **parameters: Any
+) -> Array:
+    with jax.default_matmul_precision(precision):
+        return function(*operands, **parameters)
+
+
+def _without_marker(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in parameters.items() if key != "partitioned"}

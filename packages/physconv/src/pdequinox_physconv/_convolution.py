@@ -1,0 +1,313 @@
+"""What the layers compute: one trilinear form behind both convolutions, its integers axis by axis,
+and its three derivatives in JAX's own operations.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from pdequinox_operators import Shape, transposed
+from pdequinox_padding import Boundary, transposed_widths
+from pdequinox_padding._pad import extend
+
+
+Pairs: TypeAlias = tuple[tuple[Any, Any], ...]
+
+OPERANDS = {"x": "yw", "w": "xy", "y": "xw"}
+"""By what the trilinear form of `Window` can be differentiated, its target; and which arrays are
+then given, in this order.
+"""
+TARGETS = tuple(OPERANDS)
+
+
+class Axis(NamedTuple):
+    """One axis of a [`Window`][]: the points of `x`, the taps of `w`, the points of `y`; the
+    distances between neighbouring points of `y` and between taps, in points of `x`; and how far
+    below the first point of `x` the first tap of the first output is.
+    """
+
+    size: int
+    taps: int
+    out: int
+    stride: int
+    dilation: int
+    lower: int
+
+    @property
+    def span(self) -> int:
+        """How many points of `x` lie from the first tap to the last, both included."""
+        return (self.taps - 1) * self.dilation + 1
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """How far beyond its points `x` is read; negative, how many points are not read."""
+        upper = (self.out - 1) * self.stride + self.span - self.lower - self.size
+        return (self.lower, upper)
+
+
+class Window(NamedTuple):
+    """The integers of the trilinear form in a field `x`, a kernel `w` and a field `y`
+
+        T(x, w, y) = sum over b, o, c, i, t of x[b, c, i * stride + t * dilation - lower]
+                                               * w[o, c, t] * y[b, o, i],
+
+    where `b` counts samples, `x` is zero outside of its points, and `c` runs over the channels of
+    the group of `o`. Given the other two, the derivative of `T` by `y` is the strided convolution,
+    that by `x` the transposed one, and that by `w` what reverse-mode differentiation adds. Each is
+    bilinear, and their derivatives and transposes are again these three: the set is closed.
+    """
+
+    axes: tuple[Axis, ...]
+    groups: int = 1
+
+    def column(self, name: str) -> Shape:
+        """One of the integers, of every axis."""
+        return tuple(getattr(axis, name) for axis in self.axes)
+
+    size = property(lambda self: self.column("size"))
+    taps = property(lambda self: self.column("taps"))
+    out = property(lambda self: self.column("out"))
+    stride = property(lambda self: self.column("stride"))
+    dilation = property(lambda self: self.column("dilation"))
+    lower = property(lambda self: self.column("lower"))
+    padding = property(lambda self: self.column("padding"))
+
+    def but(self, **columns: Sequence[int]) -> "Window":
+        """The window with other integers in these columns."""
+        changes = [
+            dict(zip(columns, values, strict=False))
+            for values in zip(*columns.values(), strict=True)
+        ]
+        pairs = zip(self.axes, changes, strict=True)
+        return self._replace(axes=tuple(axis._replace(**change) for axis, change in pairs))
+
+    def shape(self, target: str, samples: Any, channels: tuple[int, int]) -> Shape:
+        """The shape of `x`, `w` or `y`, where `x` and `y` have so many channels in all."""
+        c, o = channels
+        return {
+            "x": (samples, c, *self.size),
+            "w": (o, c // self.groups, *self.taps),
+            "y": (samples, o, *self.out),
+        }[target]
+
+    def channels(self, target: str, a: Shape, b: Shape) -> tuple[int, int]:
+        """The channels of `x` and of `y`, from the shapes of the two arrays that are given."""
+        if target == "x":
+            return b[1] * self.groups, a[1]
+        return a[1], b[0] if target == "y" else b[1]
+
+
+class Extended(NamedTuple):
+    """Says which of the two fields of a `Window` is the extension of a field, by how many points,
+    and over which boundary. Its points in the `Window` are those with its extension.
+    """
+
+    field: str
+    widths: Pairs
+    boundary: Boundary
+
+    def own(self, window: Window) -> Shape:
+        """The points of the field itself."""
+        extended = window.column("size" if self.field == "x" else "out")
+        return tuple(n - sum(pair) for n, pair in zip(extended, self.widths, strict=True))
+
+    def shape(self, target: str, a: Shape, b: Shape, window: Window, members: bool) -> Shape:
+        """The shape of what a task gives, from those of the two arrays that are given."""
+        lead = int(members)
+        channels = window.channels(target, a[lead:], b[lead:])
+        shape = window.shape(target, a[lead], channels)
+        if target == self.field:
+            shape = (*shape[:2], *self.own(window))
+        return (*a[:lead], *shape)
+
+
+Task: TypeAlias = Callable[[str, Array, Array, Window], Array]
+"""`task(target, a, b, window)`: a derivative of a window's trilinear form by its target, from the
+two arrays that are given.
+"""
+
+
+def forward(
+    size: Shape, taps: Shape, stride: Shape, padding: Pairs, dilation: Shape,
+    groups: int, boundary: Boundary,
+) -> tuple[Window, Extended]:  # fmt: skip
+    """Finds the window of the cross-correlation of an extended field of these sizes: tap `t` of
+    output `i` reads the extension at `i * stride + t * dilation - padding[0]`.
+    """
+    own, zeros = _without_zeros(padding, boundary)
+    axes = []
+    for i, (n, k, s, d) in enumerate(zip(size, taps, stride, dilation, strict=True)):
+        span = n + sum(padding[i])
+        _check_span(i, span, k, d)
+        out = (span - (k - 1) * d - 1) // s + 1
+        axes.append(Axis(n + sum(own[i]), k, out, s, d, zeros[i][0]))
+    return Window(tuple(axes), groups), Extended("x", own, boundary)
+
+
+def backward(
+    size: Shape, taps: Shape, stride: Shape, padding: Pairs, output_padding: Shape,
+    dilation: Shape, groups: int, boundary: Boundary,
+) -> tuple[Window, Extended]:  # fmt: skip
+    """Finds the window of the transposed convolution: tap `t` of output `j` reads the extended
+    field, with `stride - 1` zeros between its points, at
+    `j + t * dilation - ((k - 1) * dilation - padding[0])`, with `k` taps to the axis.
+
+    It is the transpose of the convolution with the same padding, and with the kernel flipped and
+    its channels swapped: point `i * stride` of that field adds the flipped kernel's tap `t` to
+    output `i * stride + t * dilation - padding[0]`.
+    """
+    before, _ = transposed_widths(taps, stride, padding, output_padding, dilation)
+    own, zeros = _without_zeros(before, boundary)
+    axes = []
+    for i, (n, k, s, d) in enumerate(zip(size, taps, stride, dilation, strict=True)):
+        out = (n - 1) * s + 1 + (k - 1) * d - sum(padding[i]) + output_padding[i]
+        _check_span(i, out + (k - 1) * d, k, d)
+        # The extension begins so many points below the field.
+        added = before[i][0] - zeros[i][0]
+        axes.append(Axis(out, k, n + sum(own[i]), s, d, padding[i][0] + added * s))
+    return Window(tuple(axes), groups), Extended("y", own, boundary)
+
+
+def _check_span(axis: int, size: Any, taps: int, dilation: int) -> None:
+    span = (taps - 1) * dilation + 1
+    if isinstance(size, int) and size < span:
+        raise ValueError(
+            f"`kernel_size` = {taps} with `dilation` = {dilation} spans {span} points, more than "
+            f"the {size} that spatial axis {axis} of `x` has with its padding."
+        )
+
+
+def _without_zeros(widths: Pairs, boundary: Boundary) -> tuple[Pairs, Pairs]:
+    """The widths of the extension, without those where it is zero; and the latter, which a
+    convolution adds by itself.
+    """
+    zeros = tuple(
+        (0 if low.sign else lower, 0 if up.sign else upper)
+        for (lower, upper), (low, up) in zip(widths, boundary.axes, strict=True)
+    )
+    own = tuple((a - c, b - d) for (a, b), (c, d) in zip(widths, zeros, strict=True))
+    return own, zeros
+
+
+def flip(w: Array, groups: int) -> Array:
+    """Makes the kernel of the transpose: taps reversed, channels swapped within each group."""
+    (o, c), taps = w.shape[:2], w.shape[2:]
+    w = lax.rev(w, tuple(range(2, w.ndim)))
+    w = w.reshape(groups, o // groups, c, *taps).swapaxes(1, 2)
+    return w.reshape(groups * c, o // groups, *taps)
+
+
+def pad_zeros(x: Array, padding: Pairs) -> Array:
+    """Adds zeros to the last axes; takes points away where negative."""
+    if not any(map(any, padding)):
+        return x
+    rest = ((0, 0),) * (x.ndim - len(padding))
+    return lax.pad(x, jnp.zeros((), x.dtype), [(a, b, 0) for a, b in (*rest, *padding)])
+
+
+def reference(target: str, a: Array, b: Array, window: Window, members: bool = False) -> Array:
+    """Carries out a task as XLA's convolution, and its transposes as JAX derives them. With
+    `members`, of an ensemble that the first axis counts: their convolution is a grouped one.
+    """
+    convolution = xla_convolution(window)
+    lead = int(members)
+    if members:
+        convolution = jax.vmap(convolution)
+    if target == "y":
+        return convolution(a, b)
+    channels = window.channels(target, a.shape[lead:], b.shape[lead:])
+    shape = (*a.shape[:lead], *window.shape(target, a.shape[lead], channels))
+    like = jax.ShapeDtypeStruct(shape, a.dtype)
+    if target == "x":
+        return jax.linear_transpose(lambda x: convolution(x, b), like)(a)[0]
+    return jax.linear_transpose(lambda w: convolution(a, w), like)(b)[0]
+
+
+def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
+    """Makes the function of `x` and `w` that gives `y`."""
+
+    def convolve(x: Array, w: Array, window: Window = window) -> Array:
+        return lax.conv_general_dilated(
+            x,
+            w,
+            window.stride,
+            window.padding,
+            rhs_dilation=window.dilation,
+            feature_group_count=window.groups,
+        )
+
+    if not is_padded_product(window):
+        return convolve
+
+    def padded_product(x: Array, w: Array) -> Array:
+        inner, around = without_padding(window)
+        return pad_zeros(convolve(sampled(x, window), w, inner), around)
+
+    return padded_product
+
+
+def is_padded_product(window: Window) -> bool:
+    """Tells whether there is one tap only, and padding, where `y` is zero. XLA's CPU backend
+    (jaxlib 0.10.2) reads beyond the field in a convolution of that kind.
+    """
+    known = all(isinstance(n, int) for pair in window.padding for n in pair)
+    return known and set(window.taps) == {1} and max(map(max, window.padding)) > 0
+
+
+def _hits(axis: Axis) -> tuple[int, int]:
+    """The outputs `first, ..., last - 1` whose only tap lies on a point of `x`."""
+    first = max(0, -(-axis.lower // axis.stride))
+    last = min(axis.out, (axis.size - 1 + axis.lower) // axis.stride + 1)
+    return first, max(first, last)
+
+
+def without_padding(window: Window) -> tuple[Window, Pairs]:
+    """Of a padded product: the window of what is not padding, and the zeros around."""
+    hits = [_hits(axis) for axis in window.axes]
+    counts = [last - first for first, last in hits]
+    axes = tuple(Axis(n, 1, n, 1, 1, 0) for n in counts)
+    around = tuple(
+        (first, axis.out - last) for (first, last), axis in zip(hits, window.axes, strict=True)
+    )
+    return Window(axes, window.groups), around
+
+
+def sampled(x: Array, window: Window) -> Array:
+    """Of a padded product: the points of `x` that are read."""
+    start, stop = [], []
+    for axis in window.axes:
+        first, last = _hits(axis)
+        # Where none is read, `first` may lie beyond the points.
+        begin = min(max(first * axis.stride - axis.lower, 0), axis.size)
+        start.append(begin)
+        stop.append(begin + max((last - first - 1) * axis.stride + 1, 0) if last > first else begin)
+    return lax.slice(x, (0, 0, *start), (*x.shape[:2], *stop), (1, 1, *window.stride))
+
+
+def extended_task(
+    task: Task,
+    target: str,
+    a: Array,
+    b: Array,
+    window: Window,
+    extended: Extended,
+    members: bool,
+) -> Array:
+    """Carries out a task on fields, one of which is extended to the array of the window.
+
+    With `E` the extension of `x`, the form `T(E x, w, y)` has the derivatives `E^T dT/dx` by `x`
+    itself, and those of `T`, at `E x`, by `w` and `y`; and so for an extension of `y`.
+    """
+    enter = lambda field: extend(field, extended.widths, extended.boundary)
+    given = [
+        enter(value) if name == extended.field else value
+        for name, value in zip(OPERANDS[target], (a, b), strict=True)
+    ]
+    out = task(target, *given, window)
+    if target != extended.field:
+        return out
+    return transposed(enter, extended.shape(target, a.shape, b.shape, window, members))(out)

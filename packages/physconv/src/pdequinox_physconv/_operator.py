@@ -1,0 +1,200 @@
+"""How JAX sees the convolutions: the three derivatives of the trilinear form as one operator, whose
+derivatives and batches are again its own.
+
+An operator, because a task's form is chosen when it is lowered: by then `jax.vmap` and
+differentiation have made of a layer what will run, and the platform is known. So each of the three
+convolutions of a training step gets the form that suits it, at any order of differentiation, in
+forward and in reverse mode.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pdequinox_operators import on_auto_axes, Operator, Shape, Sharding, Split
+
+from ._convolution import Extended, extended_task, flip, OPERANDS, reference, Task, Window
+from ._cpu.choice import by_choice
+from ._sharding import factors, split_task
+
+
+def convolve(
+    x: Float[Array, "in_channels *spatial"],
+    w: Float[Array, "out_channels in_channels_per_group *kernel"],
+    window: Window,
+    extended: Extended,
+    form: str | None = None,
+) -> Float[Array, "out_channels *spatial_out"]:
+    """Convolves one sample, by the window and the extension of [`forward`][].
+
+    `form` names the form of `_cpu.forms` that carries it out on CPUs, and what differentiation
+    makes of it; `None` leaves the choice to `_cpu.choice`.
+    """
+    return _of_one_sample("y", x, w, window, extended, form)
+
+
+def convolve_transposed(
+    y: Float[Array, "in_channels *spatial"],
+    w: Float[Array, "out_channels in_channels_per_group *kernel"],
+    window: Window,
+    extended: Extended,
+    form: str | None = None,
+) -> Float[Array, "out_channels *spatial_out"]:
+    """Applies the transposed convolution to one sample, by what [`backward`][] finds."""
+    return _of_one_sample("x", y, w, window, extended, form)
+
+
+def _of_one_sample(
+    target: str, a: Array, w: Array, window: Window, extended: Extended, form: str | None
+) -> Array:
+    """Adds an axis of samples. On a mesh with explicit axes the result's channels are split as the
+    kernel's, its points as the field's.
+    """
+
+    def apply(a: Array, w: Array) -> Array:
+        samples = jnp.expand_dims(a, 0)
+        kernel = flip(w, window.groups) if target == "x" else w
+        out = trilinear(
+            samples,
+            kernel,
+            target=target,
+            window=window,
+            extended=extended,
+            members=False,
+            form=form,
+        )
+        return jnp.squeeze(out, 0)
+
+    shape = (w.shape[0], *window.column("size" if target == "x" else "out"))
+    return on_auto_axes(apply, shape, lambda a, w: (w[0], *a[1:]), a, w)
+
+
+def _task(members: bool, form: str | None) -> Task:
+    return lambda target, a, b, window: task(
+        a, b, target=target, window=window, members=members, form=form
+    )
+
+
+def _apply(
+    a: Array,
+    b: Array,
+    *,
+    target: str,
+    window: Window,
+    extended: Extended,
+    members: bool,
+    form: str | None,
+) -> Array:
+    return extended_task(_task(members, form), target, a, b, window, extended, members)
+
+
+def _shape(
+    a: Shape,
+    b: Shape,
+    *,
+    target: str,
+    window: Window,
+    extended: Extended,
+    members: bool,
+    form: str | None,
+) -> Shape:
+    del form
+    return extended.shape(target, a, b, window, members)
+
+
+def _derivative(place: int, cotangent: Any, a: Any, b: Any, *, target: str, **rest: Any) -> Array:
+    """By the operand at `place`: the task of that name, whose operands are the cotangent, for the
+    old target, and the other operand.
+    """
+    names = OPERANDS[target]
+    given = {target: cotangent, names[1 - place]: (a, b)[1 - place]}
+    operands = [given[name] for name in OPERANDS[names[place]]]
+    return trilinear(*operands, target=names[place], **rest)
+
+
+def _batch(
+    operands: Any, axes: Any, *, target: str, window: Window, members: bool, **rest: Any
+) -> Any:
+    """A batched field is more samples; a batched kernel more channels of the other field; both
+    batched, members of an ensemble.
+    """
+    names = OPERANDS[target]
+    apply = partial(trilinear, target=target, window=window, **rest)
+    pairs = list(zip(operands, axes, strict=True))
+    size = next(v.shape[i] for v, i in pairs if i is not None)
+    first = [v if i is None else jnp.moveaxis(v, i, 0) for v, i in pairs]
+    batched = [i is not None for i in axes]
+    lead = int(members)  # the axis of the samples of a field
+
+    if target != "w" and batched == [True, False]:
+        # [size, (members), samples, ...] to [(members), size * samples, ...]
+        field = jnp.moveaxis(first[0], 0, lead)
+        samples = field.shape[lead + 1]
+        field = field.reshape(*field.shape[:lead], size * samples, *field.shape[lead + 2 :])
+        out = apply(field, first[1], members=members)
+        return out.reshape(*out.shape[:lead], size, samples, *out.shape[lead + 1 :]), lead
+
+    if batched != [True, True] and not members and window.groups == 1:
+        # As channels of the field whose channels the target and the batched operand share.
+        i = batched.index(True)
+        at, to = _SHARED_CHANNELS[target, names[i]]
+        value = jnp.moveaxis(first[i], 0, at)
+        channels = value.shape[at + 1]
+        first[i] = value.reshape(*value.shape[:at], size * channels, *value.shape[at + 2 :])
+        out = apply(*first, members=False)
+        return out.reshape(*out.shape[:to], size, channels, *out.shape[to + 1 :]), to
+
+    first = [
+        v if own else jnp.broadcast_to(v, (size, *v.shape))
+        for v, own in zip(first, batched, strict=True)
+    ]
+    if members:
+        count = first[0].shape[1]
+        out = apply(*(v.reshape(size * count, *v.shape[2:]) for v in first), members=True)
+        return out.reshape(size, count, *out.shape[1:]), 0
+    return apply(*first, members=True), 0
+
+
+# Their axes in the operand and in the target.
+_SHARED_CHANNELS = {("y", "w"): (0, 1), ("x", "w"): (1, 1), ("w", "x"): (1, 1), ("w", "y"): (1, 0)}
+
+
+def _split(request: Any, *, members: bool, form: str | None, **rest: Any) -> Split:
+    return split_task(_task(members, form), request, members=members, **rest)
+
+
+def _apply_task(a: Array, b: Array, *, target: str, form: str | None, **rest: Any) -> Array:
+    del form
+    return reference(target, a, b, **rest)
+
+
+def _task_shape(
+    a: Shape,
+    b: Shape,
+    *,
+    target: str,
+    window: Window,
+    members: bool,
+    form: str | None,
+) -> Shape:
+    del form
+    lead = int(members)
+    channels = window.channels(target, a[lead:], b[lead:])
+    return (*a[:lead], *window.shape(target, a[lead], channels))
+
+
+# On the arrays of a window, after their extension: what a platform has a form for.
+task = Operator("pdequinox_task", _apply_task, shape=_task_shape, lower={"cpu": by_choice})
+
+# On fields, which are extended.
+trilinear = Operator(
+    "pdequinox_trilinear",
+    _apply,
+    bilinear=_derivative,
+    shape=_shape,
+    batch=_batch,
+    sharding=Sharding(factors, _split),
+    product=True,
+)

@@ -1,0 +1,202 @@
+"""How a task is split over the devices of a mesh; which block of the field each of them needs.
+
+Samples, members, groups and channels are split as they are for a product of matrices: what is
+split and summed over is summed over the devices at the end. Space is the hard part. Say that `y` is
+split evenly over `P` devices along an axis of `m` points. Device `j` computes the points `j m/P` up
+to `(j + 1) m/P` of it, for which it reads the extension of `x` from `j m/P s - lower` on (see
+[`Axis`][]), `(m/P - 1) s + span` points. Its own block of `x` begins at `j n/P`. So in the
+coordinates of its block it needs the points from `start_j = j (m s - n)/P - lower - width` on,
+where the extension begins `width` points below the field. With "same" padding and a stride that
+divides the points, `m s = n`, and `start_j` is the same for all devices: a halo below and one
+above. Otherwise the halos are as wide as the widest, and every device cuts out its own part.
+
+The transposed task is the same backwards: device `j` has the points `j n/P` up to `(j + 1) n/P` of
+`x`, and needs all points `i` of the extension of `y` with `i s + t d - lower` among them for some
+tap `t`. For all devices to have the same window, the array of `x` begins at a multiple of the
+stride, `first_j` points below the block, and these are cut off again.
+
+Halos are fetched by `extend_block`, whose transpose sends them back and adds them up.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from pdequinox_operators import Axes, Request, Shape, Split, transposed
+from pdequinox_padding._halo import extend_block
+
+from ._convolution import Axis, Extended, OPERANDS, Task, Window
+
+
+Linear: TypeAlias = Callable[[Array], Array]
+
+
+class Share(NamedTuple):
+    """What a device has to do with its blocks, along one axis that devices share: of the extension,
+    `length` points from `start` on, where 0 is the first point of its block of the field; and, of
+    the other field's array, which is `whole` points long, those of its block from `first` on. Both
+    starts are given for each of the devices. The window is that of the two arrays.
+    """
+
+    start: Shape
+    length: int
+    first: Shape
+    whole: int
+    window: Axis
+
+
+def share_of(axis: Axis, width: int, block: int, count: int, *, forward: bool) -> Share:
+    """Finds the share of each of `count` devices along an axis, of whose field they have `block`
+    points each, and whose extension begins `width` points below the field; `forward`, if the field
+    that is extended is `x`. The derivation is in the module's docstring.
+    """
+    devices = range(count)
+    s = axis.stride
+    if forward:
+        outputs = axis.out // count
+        length = (outputs - 1) * s + axis.span
+        start = tuple(j * (outputs * s - block) - axis.lower - width for j in devices)
+        local = axis._replace(size=length, out=outputs, lower=0)
+        return Share(start, length, (0,) * count, outputs, local)
+    points = axis.size // count
+    first = tuple(j * points % s for j in devices)
+    whole = points + max(first)
+    # The smallest and the largest `i` that reach the array, `0 <= i s + t d - lower < whole`.
+    low = -((axis.span - 1 - axis.lower) // s)
+    length = max((whole - 1 + axis.lower) // s - low + 1, 1)
+    start = tuple((j * points - first[j]) // s + low - width - j * block for j in devices)
+    local = axis._replace(size=whole, out=length, lower=axis.lower - low * s)
+    return Share(start, length, first, whole, local)
+
+
+def _at(table: Shape, names: Axes) -> Any:
+    """This device's entry; a number, where all have the same."""
+    if len(set(table)) == 1:
+        return table[0]
+    return jnp.asarray(table)[lax.axis_index(names)]
+
+
+def _cut(x: Array, axis: int, start: Shape, length: int, names: Axes) -> Array:
+    if x.shape[axis] == length:
+        return x
+    return lax.dynamic_slice_in_dim(x, _at(start, names), length, axis)
+
+
+def blockwise(
+    task: Task,
+    shapes: Mapping[str, Shape],
+    window: Window,
+    extended: Extended,
+    splits: Sequence[Axes],
+    counts: Shape,
+) -> Callable[[str, Array, Array], Array]:
+    """Makes the task on a device's blocks, of which `shapes` are the shapes. Axis `i` of space is
+    split over the mesh's axes `splits[i]`, to `counts[i]` devices.
+    """
+    dims, field = len(window.axes), extended.field
+    forward = field == "x"
+    other = "y" if forward else "x"
+    own = extended.own(window)
+    shares = {
+        i: share_of(axis, extended.widths[i][0], own[i] // counts[i], counts[i], forward=forward)
+        for i, axis in enumerate(window.axes)
+        if counts[i] > 1
+    }
+    axes = tuple(shares[i].window if i in shares else axis for i, axis in enumerate(window.axes))
+    window = window._replace(axes=axes)
+
+    def enter(x: Array) -> Array:
+        """From the block of the field to the array of the window."""
+        lead = x.ndim - dims
+        widths = list(extended.widths)
+        for i, share in shares.items():
+            beyond = max(share.start) + share.length - x.shape[lead + i]
+            widths[i] = (max(0, -min(share.start)), max(0, beyond))
+        x = extend_block(x, widths, extended.boundary, [axes or None for axes in splits])
+        for i, share in shares.items():
+            start = tuple(first + widths[i][0] for first in share.start)
+            x = _cut(x, lead + i, start, share.length, splits[i])
+        return x
+
+    def leave(x: Array) -> Array:
+        """From the array of the other field to the device's block of it."""
+        lead = x.ndim - dims
+        for i, share in shares.items():
+            x = _cut(x, lead + i, share.first, shapes[other][lead + i], splits[i])
+        return x
+
+    maps: dict[str, tuple[Linear, Linear]] = {field: (enter, transposed(enter, shapes[field]))}
+    if any(max(share.first) for share in shares.values()):
+        arrays = (*shapes[other][:-dims], *window.column("size" if other == "x" else "out"))
+        maps[other] = (transposed(leave, arrays), leave)
+
+    def local(target: str, a: Array, b: Array) -> Array:
+        given = [
+            maps[name][0](value) if name in maps else value
+            for name, value in zip(OPERANDS[target], (a, b), strict=True)
+        ]
+        out = task(target, *given, window)
+        return maps[target][1](out) if target in maps else out
+
+    return local
+
+
+def split_task(
+    task: Task,
+    request: Request,
+    *,
+    target: str,
+    window: Window,
+    extended: Extended,
+    members: bool,
+) -> Split:
+    """Splits samples, members and points as the fields are split; channels, or groups of them, as
+    the kernel is, then as the fields are. Devices that share an axis of space exchange halos. What
+    is split and summed over is summed over the devices at the end.
+    """
+    names = (*OPERANDS[target], target)
+    kinds = factors(request.shapes, target=target, window=window, members=members)
+    kernel = [i for i, name in enumerate(names) if name == "w"]
+    fields = [i for i, name in enumerate(names) if name != "w"]
+    space = range(len(window.axes))
+    order = [
+        *((factor, (*fields, *kernel)) for factor in ("m", "b", *space)),
+        *((factor, kernel) for factor in "goc"),
+        *((factor, fields) for factor in "goc"),
+    ]
+    taken = request.assign(kinds, order, {"g": window.groups})
+    specs = [tuple(taken.get(factor, ()) for factor in row) for row in kinds]
+    splits = [taken.get(axis, ()) for axis in space]
+    local = blockwise(
+        task,
+        dict(zip(names, request.blocks(specs), strict=True)),
+        window._replace(groups=window.groups // request.count(taken.get("g", ()))),
+        extended,
+        splits,
+        tuple(map(request.count, splits)),
+    )
+    summed = (axis for factor, axes in taken.items() if factor not in kinds[-1] for axis in axes)
+    channels = [i for i, factor in enumerate(kinds[-1]) if factor in ("o", "c")]
+    result, sum_up = request.sum_over(summed, specs[-1], channels)
+    return Split(specs[:-1], result, lambda a, b: sum_up(local(target, a, b)))
+
+
+def factors(
+    shapes: Sequence[Shape], *, target: str, window: Window, members: bool, **_: Any
+) -> list[tuple[Any, ...]]:
+    """Names what the axes count: members, samples, groups or channels, and the points along each
+    axis of space.
+    """
+    del shapes
+    lead = ("m",) if members else ()
+    space = tuple(range(len(window.axes)))
+    grouped = window.groups > 1
+    arrays = {
+        "x": (*lead, "b", "g" if grouped else "c", *space),
+        "w": (*lead, *(("g", None) if grouped else "oc"), *(None for _ in space)),
+        "y": (*lead, "b", "g" if grouped else "o", *space),
+    }
+    return [arrays[name] for name in (*OPERANDS[target], target)]

@@ -1,0 +1,77 @@
+"""How JAX sees the product and its gradient: two operators, each the derivative of the other."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pdequinox_operators import on_auto_axes, Operator, Shape
+
+from ._convolution import gradient, product
+from ._cpu import gradient_of_each, product_of_each
+from ._sharding import split_as
+
+
+def pointwise(
+    weight: Float[Array, "out_channels in_channels"], x: Float[Array, "in_channels *spatial"]
+) -> Float[Array, "out_channels *spatial"]:
+    """Applies the matrix to the channels at every point of one sample."""
+    shape = (weight.shape[0], *x.shape[1:])
+    apply = partial(_product, points=x.ndim - 1)
+    return on_auto_axes(apply, shape, split_as, weight, x)
+
+
+def _by_either(place: int, cotangent: Array, weight: Any, x: Any, *, points: int) -> Array:
+    """`y = W x` has the transposes `W^T y` by `x`, and the sum of `y x^T` by `W`."""
+    if place == 0:
+        return _gradient(cotangent, x, points=points)
+    return _product(weight.T, cotangent, points=points)
+
+
+def _of_gradient(place: int, cotangent: Array, y: Any, x: Any, *, points: int) -> Array:
+    """`G = sum y x^T` has the transposes `G x` by `y` and `G^T y` by `x`."""
+    if place == 0:
+        return _product(cotangent, x, points=points)
+    return _product(cotangent.T, y, points=points)
+
+
+def _batch(operands: Any, axes: Any, *, points: int) -> tuple[Array, int]:
+    """A batch of fields is more samples; a batch of weights, too, is a batch of products."""
+    (weight, x), (own, at) = operands, axes
+    if own is None:
+        return _product(weight, jnp.moveaxis(x, at, 0), points=points), 0
+    return jax.vmap(partial(product, points=points), (own, at))(weight, x), 0
+
+
+def _product_shape(weight: Shape, x: Shape, *, points: int) -> Shape:
+    channels = len(x) - 1 - points
+    return (*x[:channels], weight[0], *x[channels + 1 :])
+
+
+def _gradient_shape(y: Shape, x: Shape, *, points: int) -> Shape:
+    channels = len(x) - 1 - points
+    return (y[channels], x[channels])
+
+
+_product = Operator(
+    "pdequinox_pointwise",
+    product,
+    bilinear=_by_either,
+    shape=_product_shape,
+    batch=_batch,
+    lower={"cpu": product_of_each},
+    product=True,
+)
+
+# Over several devices, the sum over samples and points comes before that over devices.
+_gradient = Operator(
+    "pdequinox_pointwise_gradient",
+    gradient,
+    bilinear=_of_gradient,
+    shape=_gradient_shape,
+    lower={"cpu": gradient_of_each},
+    lower_alone=True,
+    product=True,
+)

@@ -1,0 +1,1 @@
+"""How a CPU transforms an axis."""

@@ -1,0 +1,34 @@
+"""Whether an axis is transformed by a product with a matrix or by a fast Fourier transform."""
+
+import math
+from typing import get_args, Literal, TypeAlias
+
+import jax
+import numpy as np
+
+from .._basis import Basis
+
+
+Method: TypeAlias = Literal["auto", "product", "fft"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+# A matrix is part of the compiled program: at most so many bytes each.
+_LARGEST_MATRIX = 2**22
+
+# The time of a fast transform of a line of `N` real numbers over `N log2 N`, in units of that of a
+# multiplication and addition in a product of matrices. On a CPU, from `hatch run benchmark:spectral
+# --only crossover`; not measured on others.
+_FFT_OVER_PRODUCT = 12.0
+
+
+def choose(basis: Basis, size: int, dtype: np.dtype) -> Method:
+    """Chooses the faster of the two, as long as the matrix is not too large."""
+    parts = 2 if basis.full else 1
+    product = size * basis.wavenumbers.size * (4 if basis.full else 2 if basis.periodic else 1)
+    if product * dtype.itemsize > _LARGEST_MATRIX:
+        return "fft"
+    if jax.default_backend() == "tpu":
+        return "product"  # Its matrix unit is what a TPU is made of.
+    period = basis.period(size)
+    fast = _FFT_OVER_PRODUCT * parts * period * math.log2(max(period, 2))
+    return "product" if product <= fast else "fft"
