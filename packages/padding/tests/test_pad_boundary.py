@@ -1,0 +1,168 @@
+"""The value that a boundary mode is read into, and that no place forgets a mode."""
+
+import ast
+import copy
+import inspect
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import jaxtyping
+import oracles
+import pytest
+
+import pdequinox_padding
+from pdequinox_padding import Boundary, halo_pad, pad, parse_boundary_mode, parse_padding_mode
+from pdequinox_padding._boundary import KINDS
+from pdequinox_padding._pad import extend
+
+
+SOURCES = Path(pdequinox_padding.__file__).parent
+README = SOURCES.parents[1] / "README.md"
+NAMES = {name for kind in KINDS.values() for name in (kind.name, *kind.aliases)}
+
+BOUNDARIES = [
+    Boundary.parse("neumann", 2),
+    Boundary.parse("neumann", 3),
+    Boundary.parse("zeros", 2),
+    Boundary.parse([("neumann", "outflow"), "periodic"], 2),
+    Boundary.parse([("outflow", "neumann"), "periodic"], 2),
+]
+
+
+@pytest.mark.parametrize("alias, name", [("zeros", "dirichlet"), ("neumann_node", "neumann")])
+def test_aliases(alias, name):
+    assert Boundary.parse(alias.upper(), 2) == Boundary.parse(name, 2)
+    assert parse_boundary_mode([(alias, "outflow")], 1) == ((name, "outflow"),)
+    assert parse_padding_mode(alias, 1) == ((name, name),)
+    x = jnp.arange(4.0)
+    assert (pad(x, [3], alias) == pad(x, [3], name)).all()
+    with pytest.raises(
+        ValueError, match=f"must be one of .*'{name}', '{alias}'.*'wall' is unknown"
+    ):
+        parse_boundary_mode("wall", 1)
+
+
+def test_low_level_names_are_for_those_who_ask():
+    assert Boundary.parse("replicate", 1, low_level=True) == Boundary.parse("outflow", 1)
+    with pytest.raises(ValueError, match=r"`walls` must be one of .*'replicate' is unknown"):
+        Boundary.parse("replicate", 1, name="walls")
+
+
+def test_equal_means_the_same_everywhere():
+    spelled = Boundary.parse([["NEUMANN", "Outflow"], "periodic"], 2)
+    assert spelled == BOUNDARIES[3] and hash(spelled) == hash(BOUNDARIES[3])
+    assert len({*BOUNDARIES, spelled}) == len(BOUNDARIES)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=repr)
+def test_copies_are_equal(boundary):
+    copies = [copy.copy(boundary), copy.deepcopy(boundary), pickle.loads(pickle.dumps(boundary))]
+    copies.append(eval(repr(boundary), {"Boundary": Boundary}))
+    copies.append(Boundary.parse(boundary.boundary_mode, len(boundary.axes)))
+    copies.append(Boundary.parse(boundary.padding_mode, len(boundary.axes), low_level=True))
+    for other in copies:
+        assert other == boundary and hash(other) == hash(boundary)
+    assert boundary.along(slice(1, None)).names == boundary.names[1:]
+
+
+def test_another_process_has_the_same():
+    """Hashes of strings differ from process to process, so none may be pickled."""
+    program = (
+        "import pickle, sys; from pdequinox_padding import Boundary; "
+        "b = pickle.load(sys.stdin.buffer); assert {Boundary.parse('zeros', 2): 1}[b] == 1"
+    )
+    boundary = Boundary.parse("zeros", 2)
+    assert hash(boundary)
+    run = [sys.executable, "-c", program]
+    assert subprocess.run(run, input=pickle.dumps(boundary)).returncode == 0
+
+
+def test_boundaries_do_not_change():
+    with pytest.raises(AttributeError):
+        BOUNDARIES[0].axes = ()
+
+
+# A mode is a row of `KINDS`, a line in the documentation of `pad`, and a formula in the oracle.
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_is_documented_by_all_its_names(kind):
+    aliases_first = " or ".join(f'`"{name}"`' for name in (*kind.aliases, kind.name))
+    assert f"\n    - {aliases_first}: " in inspect.cleandoc(pad.__doc__).replace("\n- ", "\n    - ")
+    assert f"\n| {aliases_first.replace(' or ', ', also ')} | " in README.read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_has_a_formula_in_the_oracle(kind):
+    for position in (-1, 4):
+        oracles.extension_row(position, 4, (kind.name, kind.name))
+    others = [name for name, other in KINDS.items() if other.wraps == kind.wraps]
+    assert {(kind.name, other) for other in others} <= {*oracles.ALL_ENDS}
+    with pytest.raises(AssertionError):
+        oracles.extension_row(-1, 4, ("unknown", "unknown"))
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_rows_hold_together(kind):
+    assert (kind.mirror is None) == (kind.mirror not in (0, 1, 2))
+    assert kind.sign in ((-1, 1) if kind.mirror is not None else (0, 1))
+    # An odd mirror on a stored node would hold that node at the wall's value.
+    assert (kind.mirror, kind.sign) != (0, -1)
+    assert (kind.basis is None) == kind.wraps
+
+
+def named_modes(path):
+    """The modes that a file names in its code, which its docstrings are not."""
+    tree = ast.parse(path.read_text())
+    documentation = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    strings = (
+        n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in documentation
+    )
+    return {n.value for n in strings if isinstance(n.value, str)} & NAMES
+
+
+def test_modes_are_named_in_the_table_alone():
+    assert named_modes(SOURCES / "_boundary.py") == NAMES
+    for path in SOURCES.glob("*.py"):
+        assert path.name == "_boundary.py" or not named_modes(path), path.name
+
+
+# What a person and a run-time type checker see.
+
+
+@pytest.mark.parametrize("function", [pad, halo_pad, parse_boundary_mode, Boundary.parse])
+def test_help_shows_the_types(function):
+    parameters = inspect.signature(function).parameters.values()
+    assert all(parameter.annotation not in (Any, parameter.empty) for parameter in parameters)
+
+
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: pad(jnp.ones(3), 1.5, "neumann"), "`widths` must be"),
+        (lambda: pad(jnp.ones(3), [1], 3), "3 is not a name"),
+        (lambda: halo_pad(jnp.ones(3), [1], "neumann", 3), "`axis_names` must be"),
+        (lambda: halo_pad(jnp.ones(3), [1], "neumann", [3]), "3 is not a name"),
+        (lambda: parse_boundary_mode(3, 1), "3 is not a name"),
+        (lambda: parse_padding_mode(3, 1), "3 is not a name"),
+        (lambda: Boundary.parse(3, 1), "3 is not a name"),
+    ],
+)
+def test_public_functions_give_their_own_errors(call, text):
+    with pytest.raises(TypeError, match=re.escape(text)) as caught:
+        call()
+    assert not isinstance(caught.value, jaxtyping.TypeCheckError)
+
+
+def test_inner_functions_are_checked_when_they_run():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        extend(jnp.ones(3), ((1, 1),), "neumann")
