@@ -103,6 +103,23 @@ def test_what_is_sent_is_sliced_first():
         assert sorted(sent) == [((1, 5, 6), ("a",)), ((3, 5, 6), ("a",)), ((8, 9, 2), ("b",))]
 
 
+@pytest.mark.parametrize("mode", ["periodic", "neumann", "zeros"])
+def test_half_precision_is_sent_and_single_is_summed(mode):
+    pads = lambda x: halo_pad(x, [(2, 3)], mode, ["a"])
+
+    def both(x):
+        y, pull = jax.vjp(pads, x)
+        return pull(y)
+
+    found = {"ppermute": set(), "add": set()}
+    x = jnp.zeros((2, 6), jnp.bfloat16)
+    for equation in jax.make_jaxpr(both, axis_env=[("a", 3)])(x).eqns:
+        dtype = equation.invars[0].aval.dtype
+        if jnp.issubdtype(dtype, jnp.floating):
+            found.get(str(equation.primitive).removesuffix("_any"), set()).add(str(dtype))
+    assert found == {"ppermute": {"bfloat16"}, "add": {"float32"}}
+
+
 @pytest.mark.parametrize("mode", BOUNDARY_MODES)
 def test_no_widths_no_work(mode):
     assert not jaxpr_of([0, (0, 0)], mode, ["a", None], a=4).eqns

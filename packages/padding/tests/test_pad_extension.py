@@ -39,26 +39,24 @@ def joined_one_by_one(sources):
 
 
 @all_ends
-@pytest.mark.parametrize("size", range(1, 8))
-def test_sources_are_the_formula(ends, size):
-    positions = range(-40, size + 40)
-    for position, (index, sign, lower, upper) in zip(
-        positions, listed(positions, size, ends), strict=True
-    ):
-        expected = oracles.extension_row(position, size, ends)
-        actual = sign * np.eye(size + 2)[index] + np.array([0] * size + [lower, upper])
-        np.testing.assert_array_equal(actual, expected, str(position))
-        assert sign or not index
+def test_sources_are_the_formula(ends):
+    for size in range(1, 8):
+        for position, found in enumerate(listed(range(-40, size + 40), size, ends), start=-40):
+            index, sign, *walls = found
+            actual = sign * np.eye(size + 2)[index] + np.array([0] * size + walls)
+            expected = oracles.extension_row(position, size, ends)
+            np.testing.assert_array_equal(actual, expected, str((size, position)))
+            assert sign or not index
 
 
 @all_ends
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_runs_are_the_sources_in_as_few_as_possible(ends, size):
-    every = listed(range(-40, size + 40), size, ends)
-    for start, stop in ((-40, 0), (-1, 0), (0, 0), (size, size + 1), (-40, size + 40), (3, 9)):
-        expected = joined_one_by_one(every[start + 40 : stop + 40])
-        found = [[[*first], step, n] for first, step, n in runs(start, stop, size, kinds(ends))]
-        assert found == expected, (start, stop)
+def test_runs_are_the_sources_in_as_few_as_possible(ends):
+    for size in (1, 2, 3, 7):
+        every = listed(range(-40, size + 40), size, ends)
+        for start, stop in ((-40, 0), (-1, 0), (0, 0), (size, size + 1), (-40, size + 40), (3, 9)):
+            expected = joined_one_by_one(every[start + 40 : stop + 40])
+            found = [[[*first], step, n] for first, step, n in runs(start, stop, size, kinds(ends))]
+            assert found == expected, (size, start, stop)
 
 
 @all_ends
@@ -89,22 +87,28 @@ def test_work_does_not_grow_with_the_line(ends, monkeypatch):
 
 
 @all_ends
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_many_repetitions(ends, size):
-    lower, upper, x = 83, 150, np.random.default_rng(size).integers(-64, 64, (2, size, 2)) / 8
+def test_many_repetitions(ends):
+    lower, upper, sizes, draw = 83, 150, (1, 2, 3), np.random.default_rng(0)
     given = zip(ends, (1.5, -0.25), strict=True)
     values = [value if mode.startswith("dirichlet") else None for mode, value in given]
     argument = None if values == [None, None] else (tuple(values), None)
-    extend = lambda x: pad(x, [(lower, upper), 0], [ends, "periodic"], argument)
-    rows, constant = oracles.extension_matrix(
-        range(-lower, size + upper), size, ends, [v or 0.0 for v in values]
-    )
-    expected = np.einsum("js,csn->cjn", rows, x) + constant[:, None]
-    np.testing.assert_array_equal(jax.jit(extend)(jnp.asarray(x, jnp.float32)), expected)
-    linear = lambda x: pad(x, [(lower, upper), 0], [ends, "periodic"])
-    y = np.random.default_rng(9).integers(-8, 8, expected.shape)
-    (actual,) = jax.linear_transpose(linear, jnp.zeros(x.shape))(jnp.asarray(y, jnp.float32))
-    np.testing.assert_array_equal(actual, np.einsum("js,cjn->csn", rows, y))
+
+    def extended(fields, argument):
+        return [pad(x, [(lower, upper), 0], [ends, "periodic"], argument) for x in fields]
+
+    fields = [draw.integers(-64, 64, (2, size, 2)) / 8 for size in sizes]
+    out = [draw.integers(-8, 8, (2, lower + size + upper, 2)) for size in sizes]
+    fields_, out_ = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (fields, out))
+    actual = jax.jit(lambda fields: extended(fields, argument))(fields_)
+    (pulled,) = jax.jit(jax.linear_transpose(lambda fields: extended(fields, None), fields_))(out_)
+    for size, *of in zip(sizes, fields, out, actual, pulled, strict=True):
+        x, y, padded, transposed = of
+        rows, constant = oracles.extension_matrix(
+            range(-lower, size + upper), size, ends, [v or 0.0 for v in values]
+        )
+        expected = np.einsum("js,csn->cjn", rows, x) + constant[:, None]
+        np.testing.assert_array_equal(padded, expected)
+        np.testing.assert_array_equal(transposed, np.einsum("js,cjn->csn", rows, y))
 
 
 @all_ends
@@ -121,8 +125,9 @@ def test_programs_are_short_whatever_the_width(ends):
 
 
 @all_modes
-@pytest.mark.parametrize("half", ["bfloat16", "float16"])
-@pytest.mark.parametrize("size, width", [(3, 1500), (400, 390), (1, 3000)])
+@pytest.mark.parametrize(
+    "half, size, width", [("bfloat16", 3, 1500), ("bfloat16", 400, 390), ("float16", 1, 3000)]
+)
 def test_half_precision_is_summed_in_single(mode, half, size, width):
     """The gradient is that of float32, rounded once. The ones and the numbers of ones that it sums
     are exact in float32, and so are the sums in any order.
