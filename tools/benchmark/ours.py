@@ -33,7 +33,7 @@ def make(row: Row, key: Any) -> eqx.Module:
         return SpectralConv(
             num_modes=row.modes,
             boundary_mode=row.boundary_mode,
-            transform=row.transform,
+            method=row.transform or "auto",
             **arguments,
         )
     arguments |= dict(
