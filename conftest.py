@@ -1,10 +1,16 @@
 """Settings and fixtures of every test suite of the project."""
 
+from contextlib import contextmanager
+
 import hypothesis
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import pytest
 
+
+# For the layers on meshes; arrays are on the first device unless a test places them.
+jax.config.update("jax_num_cpu_devices", 8)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -19,17 +25,35 @@ hypothesis.settings.register_profile("project", deadline=None, max_examples=30, 
 hypothesis.settings.load_profile("project")
 
 
+@contextmanager
+def bits(number):
+    """JAX with floats of so many bits. With 64, XLA leaves out most optimisations, which are half
+    of the time of these tests: most people work with 32, where the tests compile as they do.
+    """
+    jax.config.update("jax_enable_x64", number == 64)
+    jax.config.update("jax_disable_most_optimizations", number == 64)
+    yield
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def x64():
     """JAX in 64-bit mode for the length of a test."""
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
+    with bits(64):
+        yield
 
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     """JAX's default float, in 32-bit and in 64-bit mode."""
-    jax.config.update("jax_enable_x64", request.param == "float64")
-    yield jnp.dtype(request.param)
-    jax.config.update("jax_enable_x64", False)
+    with bits(int(request.param[-2:])):
+        yield jnp.dtype(request.param)
+
+
+@pytest.fixture
+def no_type_checks():
+    """For tests with dimensions that JAX leaves open, which are no `int`s."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

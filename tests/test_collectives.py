@@ -3,8 +3,11 @@ communication is known.
 """
 
 import jax
+import jax.numpy as jnp
 import pytest
-from collectives import Collective, collectives, KINDS, largest, on_devices, sent
+from collectives import Collective, collectives, KINDS, largest, sent
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec as P
 
 
 ADD = """
@@ -290,26 +293,21 @@ def test_computation_that_nothing_calls():
 
 # Programs.
 
-PROGRAMS = """
-import json
-import jax, jax.numpy as jnp
-from collectives import collectives
-from jax import lax
-from jax.sharding import AxisType, PartitionSpec as P
+RING = [(i, (i + 1) % 4) for i in range(4)]
 
-mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
-ring = [(i, (i + 1) % 4) for i in range(4)]
 
 def turn(x):
-    step = lambda x, _: (2 * lax.ppermute(x, "b", ring), None)
+    step = lambda x, _: (2 * lax.ppermute(x, "b", RING), None)
     return lax.scan(step, x, length=7)[0]
 
+
 def until(x):
-    step = lambda x: 2 * lax.ppermute(x, "b", ring)
+    step = lambda x: 2 * lax.ppermute(x, "b", RING)
     return lax.while_loop(lambda x: x[0, 0] < 1, step, x)
 
+
 # The function of a device's block, of shape (32, 4), and where the result's axes lie.
-programs = {
+PROGRAMS = {
     "nothing": (lambda x: 2 * x, P("a", "b")),
     "psum": (lambda x: lax.psum(x, "b"), P("a")),
     "psum over both": (lambda x: lax.psum(x, ("a", "b")), P()),
@@ -317,21 +315,11 @@ programs = {
     "all_gather": (lambda x: lax.all_gather(x, "a"), P(None, None, "b")),
     "psum_scatter": (lambda x: lax.psum_scatter(x, "b", tiled=True), P(("a", "b"))),
     "all_to_all": (lambda x: lax.all_to_all(x, "b", 0, 1, tiled=True), P(("a", "b"))),
-    "ppermute": (lambda x: lax.ppermute(x, "b", ring), P("a", "b")),
-    "ppermute, open": (lambda x: lax.ppermute(x, "b", ring[:-1]), P("a", "b")),
+    "ppermute": (lambda x: lax.ppermute(x, "b", RING), P("a", "b")),
+    "ppermute, open": (lambda x: lax.ppermute(x, "b", RING[:-1]), P("a", "b")),
     "scan": (turn, P("a", "b")),
     "while": (until, P("a", "b")),
 }
-found = {}
-for name, (function, out) in programs.items():
-    mapped = jax.shard_map(
-        function, mesh=mesh, in_specs=P("a", "b"), out_specs=out, check_vma=False
-    )
-    field = jax.ShapeDtypeStruct((64, 16), jnp.float32)
-    listed = collectives(jax.jit(mapped).lower(field).compile())
-    found[name] = [[c.kind, c.bytes, c.group, c.sent, c.times, c.in_loop] for c in listed]
-print(json.dumps(found))
-"""
 
 BLOCK = 4 * 32 * 4
 """Bytes on a device."""
@@ -352,14 +340,17 @@ WANTED = {
 }
 
 
-@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="this version has no jax.shard_map")
-def test_programs_of_known_communication():
-    assert on_devices(PROGRAMS) == WANTED
-
-
-def test_a_failing_program_is_reported():
-    with pytest.raises(AssertionError, match="no such luck"):
-        on_devices("raise SystemExit('no such luck')")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_of_known_communication(name):
+    function, out = PROGRAMS[name]
+    mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+    mapped = jax.shard_map(
+        function, mesh=mesh, in_specs=P("a", "b"), out_specs=out, check_vma=False
+    )
+    field = jax.ShapeDtypeStruct((64, 16), jnp.float32)
+    found = collectives(jax.jit(mapped).lower(field).compile())
+    listed = [[c.kind, c.bytes, c.group, c.sent, c.times, c.in_loop] for c in found]
+    assert listed == WANTED[name]
 
 
 def test_a_collective_has_only_known_kinds():

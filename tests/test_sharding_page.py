@@ -6,59 +6,64 @@ import sys
 from pathlib import Path
 
 import pytest
-from mesh_cases import ON_MESHES
+from jax.sharding import AxisType
 
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARDING = ROOT / "tools" / "sharding"
-NUMBERS = json.loads((ROOT / "docs" / "sharding.json").read_text(encoding="utf-8"))
-
-# The modules are made for the command line: their folder is not a package.
-FORMULA = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from formulas import sent
-from page import LAYER, SHARDING, SIZES
-for row in json.loads(sys.stdin.read()):
-    for what in ("forward", "train"):
-        expected = sent(LAYER[row["layer"]], SHARDING[row["sharding"]], what, SIZES)
-        for column in ("ours", "explicit"):
-            if column in row:
-                counted = row[column][what]["sent"]
-                # The bias's gradient and the loss, some bytes, are not in the formulas.
-                good = abs(counted - expected) <= 256
-                if not good:
-                    print(row["layer"], row["sharding"], what, column, counted, expected)
-"""
+DOCS = ROOT / "docs"
+NUMBERS = json.loads((DOCS / "sharding.json").read_text(encoding="utf-8"))
+LAYERS = sorted({row["layer"] for row in NUMBERS["rows"]})
 
 
-def run(*arguments, text=None):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        input=text,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+@pytest.fixture
+def tool(monkeypatch):
+    """Imports a module of tools/sharding: they are made for the command line, and their folder is
+    not a package.
+    """
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(ROOT / "tools" / "sharding"))
+    yield __import__
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(ROOT / "tools")):
+            del sys.modules[name]
 
 
-def against_formulas(rows):
-    finished = run("-c", FORMULA, SHARDING, text=json.dumps(rows))
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+def assert_sent(tool, layer, sharding, what, counted):
+    page = tool("page")
+    expected = tool("formulas").sent(page.LAYER[layer], page.SHARDING[sharding], what, page.SIZES)
+    # The bias's gradient and the loss, some bytes, are not in the formulas.
+    assert abs(counted - expected) <= 256, (layer, sharding, what, counted, expected)
 
 
-def test_stored_counts_are_those_of_the_formulas():
+def test_stored_counts_are_those_of_the_formulas(tool):
     assert {"ours", "explicit", "pdequinox"} <= set(NUMBERS["rows"][0])
-    assert against_formulas(NUMBERS["rows"]) == ""
+    for row in NUMBERS["rows"]:
+        for what in ("forward", "train"):
+            for column in ("ours", "explicit"):
+                if column in row:
+                    counted = row[column][what]["sent"]
+                    assert_sent(tool, row["layer"], row["sharding"], what, counted)
 
 
-@pytest.mark.skipif(not ON_MESHES, reason="this version leaves meshes to XLA")
-def test_counts_of_today_are_those_of_the_formulas(tmp_path):
-    options = ("--output", tmp_path, "--no-scaling", "--libraries", "ours")
-    finished = run(SHARDING / "communication.py", *options, "--only", "two axes", "channels")
+@pytest.mark.parametrize("sharding", ["two axes", "channels"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_counts_of_today_are_those_of_the_formulas(tool, layer, sharding):
+    page, count = tool("page"), tool("count")
+    for what in ("forward", "train"):
+        program = count.compiled(
+            "ours", AxisType.Auto, page.LAYER[layer], page.SHARDING[sharding], what
+        )
+        assert_sent(tool, layer, sharding, what, count.counted(program)["sent"])
+
+
+def test_the_command_line_counts_and_writes(tool, tmp_path):
+    layer, sharding = "PointwiseLinearConv", "channels"
+    command = [sys.executable, ROOT / "tools" / "sharding" / "communication.py"]
+    command += ["--output", tmp_path, "--no-scaling", "--libraries", "ours"]
+    command += ["--only", f"{layer}: {sharding}"]
+    finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    rows = json.loads((tmp_path / "sharding.json").read_text(encoding="utf-8"))["rows"]
-    stored = {(row["layer"], row["sharding"]) for row in NUMBERS["rows"]}
-    assert len(rows) == len([title for _, title in stored if title in ("two axes", "channels")])
-    assert against_formulas(rows) == ""
+    (row,) = json.loads((tmp_path / "sharding.json").read_text(encoding="utf-8"))["rows"]
+    assert (row["layer"], row["sharding"]) == (layer, sharding)
+    for what in ("forward", "train"):
+        assert_sent(tool, layer, sharding, what, row["ours"][what]["sent"])

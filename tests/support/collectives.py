@@ -9,15 +9,9 @@ A line with a collective that does not parse is an error, and so is communicatio
 (`send`, `recv`), so that nothing goes uncounted.
 """
 
-import json
 import math
-import os
 import re
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -129,29 +123,6 @@ def sent(found: Iterable[Collective]) -> float:
             raise ValueError(f"It is not known how often this runs: {collective}")
         total += collective.times * collective.sent
     return total
-
-
-def on_devices(program: str, devices: int = 8) -> Any:
-    """Runs a Python program in a process of its own, with so many devices on this machine, where it
-    can import this module and XLA optimises as it does for users, whatever is set for these tests.
-    It gives back what the program's last line of output says in JSON.
-    """
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    finished = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env=os.environ
-        | {
-            "XLA_FLAGS": flags.strip(),
-            "JAX_PLATFORMS": "cpu",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout.splitlines()[-1])
 
 
 # One line.

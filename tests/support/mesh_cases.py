@@ -1,189 +1,185 @@
 """Layers on a mesh of devices: what they give and what they send, against the same on one device.
 
-`on_mesh` is for the tests of each package. It runs their cases in a process that has eight devices,
-in float64, on meshes with automatic and with explicit axes.
+A test file lists its `Case`s, and holds what `measure` finds of each against what the mathematics
+of the layer needs, in float64, on meshes with automatic and with explicit axes.
 """
 
-import hashlib
-import json
+import dataclasses
+import functools
 import math
-import os
-import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from collectives import collectives, on_devices
+from collectives import Collective, collectives
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 
-# With JAX's newer partitioner, Shardy.
-ON_MESHES = jax.__version_info__ >= (0, 7)
 KINDS = ("Auto", "Explicit")
+"""Types of the axes of a mesh."""
 
-PROGRAM = """
-import json, jax
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_numpy_rank_promotion", "raise")
-from mesh_cases import measure
-from jax.sharding import PartitionSpec as P
-{imports}
-
-key = jax.random.key(0)
-found = {{}}
-for name, case in {{{cases}}}.items():
-    for kind, measured in measure(*case).items():
-        found[f"{{name}} {{kind}}"] = measured
-print(json.dumps(found))
-"""
+NOT_SPLIT = P()
 
 
-def on_mesh(folder: Any, imports: str, cases: Mapping[str, str]) -> dict[str, Any]:
-    """What [`measure`][] says of each case, by `"name kind"`: a case is the source of the tuple of
-    its arguments, in which `key` is a key and `P` a `PartitionSpec`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """A layer on a batch of that shape, which is split by `spec` over a mesh of these sizes."""
 
-    `folder` is pytest's `tmp_path_factory`. Of several processes that share the tests of a run, one
-    measures, and the others wait for what it writes there.
+    layer: Callable[..., eqx.Module]
+    """Its constructor, but for `key`."""
+    shape: tuple[int, ...]
+    sizes: Mapping[str, int]
+    spec: P
+    spec_of_weights: P = NOT_SPLIT
+    call: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Further arguments of the layer's call."""
+
+    @functools.cached_property
+    def on_one_device(self) -> "Subject":
+        """The functions that are measured, with their arguments and results."""
+        return Subject.of(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A layer with random weights and a random field, and the results of both on one device."""
+
+    forward: Callable
+    """Of the weights and the field."""
+    gradients: Callable
+    """Of both, and of the cotangent of the result."""
+    weights: Any
+    has_bias: bool
+    x: np.ndarray
+    cotangent: np.ndarray
+    results: tuple[Any, Any, Any]
+    """The layer's result, and the gradients by the weights and the field."""
+
+    @classmethod
+    def of(cls, case: Case) -> "Subject":
+        """Compiles and runs one program, and none for the weights."""
+        normal = np.random.default_rng(0).standard_normal
+        layer = eqx.filter_eval_shape(case.layer, key=jax.random.key(0))
+        layer = jax.tree.map(lambda leaf: normal(leaf.shape), layer)
+        weights, static = eqx.partition(layer, eqx.is_array)
+
+        def forward(weights: Any, x: Any) -> Any:
+            return jax.vmap(lambda x: eqx.combine(weights, static)(x, **case.call))(x)
+
+        def gradients(weights: Any, x: Any, cotangent: Any) -> Any:
+            product = lambda weights, x: jnp.sum(forward(weights, x) * cotangent)
+            return jax.grad(product, (0, 1))(weights, x)
+
+        x = normal(case.shape)
+        cotangent = normal(jax.eval_shape(forward, weights, x).shape)
+        both = jax.jit(lambda *given: (forward(*given[:2]), *gradients(*given)))
+        results = jax.device_get(both(weights, x, cotangent))
+        has_bias = getattr(layer, "bias", None) is not None
+        return cls(forward, gradients, weights, has_bias, x, cotangent, results)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a layer does on a mesh."""
+
+    shape: tuple[int, ...]
+    """Of the result."""
+    split: list[Any]
+    """The axes of the mesh that split each axis of the result."""
+    split_by_x: list[Any]
+    """The same of the gradient by the field."""
+    forward: list[Collective]
+    gradients: list[Collective]
+    errors: dict[str, float]
+    """Of the result and of both gradients: the largest difference from one device over what
+    rounding can make of it.
     """
-    text = ", ".join(f"{name!r}: ({case})" for name, case in cases.items())
-    program = PROGRAM.format(imports=imports, cases=text)
-    root = folder.getbasetemp()
-    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-    lock = root / hashlib.sha256(program.encode()).hexdigest()
-    found = lock.with_suffix(".json")
-    try:
-        lock.touch(exist_ok=False)
-    except FileExistsError:
-        patience = time.monotonic() + 1800
-        while not found.exists() and time.monotonic() < patience:
-            time.sleep(0.1)
-        assert found.exists() and found.read_text(), "It failed in another process."
-        return json.loads(found.read_text())
-    result = None
-    try:
-        result = on_devices(program)
-        return result
-    finally:
-        written = lock.with_suffix(".part")
-        written.write_text("" if result is None else json.dumps(result))
-        written.rename(found)
+    weights: int
+    """Bytes of all of them."""
+    result: int
+    """Bytes of all of it."""
 
 
-def measure(
-    layer: Any,
-    shape: tuple[int, ...],
-    sizes: Mapping[str, int],
-    spec: Any,
-    spec_of_weights: Any = (),
-    call: Mapping[str, Any] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """A layer on a batch of that shape, split over a mesh of these sizes by `spec`, and called with
-    the arguments `call`; for each of `KINDS`, the types of the mesh's axes.
-
-    The results hold the shape of the layer's output; how it and the gradient by the field are
-    split; the collectives of the forward pass and of both gradients; and, of the output and both
-    gradients, the largest difference from one device over what rounding can make of it.
-    """
-    weights, static = eqx.partition(layer, eqx.is_inexact_array)
-    weights = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), weights)
-    normal = np.random.default_rng(0).standard_normal
-    x = jnp.asarray(normal(shape))
-
-    def apply(weights: Any, x: Any) -> Any:
-        return jax.vmap(lambda x: eqx.combine(weights, static)(x, **(call or {})))(x)
-
-    def product(arguments: Any, cotangent: Any) -> Any:
-        return jnp.sum(apply(*arguments) * cotangent)
-
-    cotangent = jnp.asarray(normal(jax.eval_shape(apply, weights, x).shape))
-    both = lambda *arguments: (apply(*arguments), *jax.grad(product)(arguments, cotangent))
-    expected = jax.jit(both)(weights, x)
-
-    # Every sum is one of products of two of the three arrays, at most as many as the field or the
-    # cotangent has points. The sum of their absolute values is at most the product of the two
-    # norms, times 4, which bounds the norms of the transforms of spectral layers, on any axes.
-    norm = lambda tree: math.sqrt(sum(float(jnp.sum(v**2)) for v in jax.tree.leaves(tree)))
-    terms = max(x.size, cotangent.size)
-    ones = 1.0 if getattr(layer, "bias", None) is None else math.sqrt(cotangent.size)
-    bounds = (
-        norm(weights) * (norm(x) + 1),
-        norm(cotangent) * (norm(x) + ones),
-        norm(weights) * norm(cotangent),
+def measure(case: Case, kind: str) -> Measured:
+    """The case on a mesh whose axes are of the `kind`."""
+    one = case.on_one_device
+    axis_types = (AxisType[kind],) * len(case.sizes)
+    mesh = jax.make_mesh(tuple(case.sizes.values()), tuple(case.sizes), axis_types=axis_types)
+    place = functools.partial(_place, mesh)
+    weights = jax.tree.map(lambda leaf: place(case.spec_of_weights, leaf), one.weights)
+    x = place(case.spec, one.x)
+    forward = jax.jit(one.forward).lower(weights, x).compile()
+    cotangent = jax.device_put(one.cotangent, forward.output_shardings)
+    gradients = jax.jit(one.gradients).lower(weights, x, cotangent).compile()
+    found = (forward(weights, x), *gradients(weights, x, cotangent))
+    names = ("output", "by_weights", "by_x")
+    compared = zip(names, found, one.results, _bounds(one), strict=True)
+    return Measured(
+        shape=found[0].shape,
+        split=_entries(found[0].sharding.spec, found[0].ndim),
+        split_by_x=_entries(found[2].sharding.spec, found[2].ndim),
+        forward=collectives(forward),
+        gradients=collectives(gradients),
+        errors={name: _error(*pair) / bound for name, *pair, bound in compared},
+        weights=sum(leaf.nbytes for leaf in jax.tree.leaves(one.weights)),
+        result=one.cotangent.nbytes,
     )
 
-    def error(actual: Any, expected: Any, bound: float) -> float:
-        pairs = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
-        largest = max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in pairs)
-        return largest / (4 * terms * float(jnp.finfo(jnp.float64).eps) * bound)
 
-    described = lambda compiled: [
-        dict(kind=c.kind, size=c.size, bytes=c.bytes, shapes=c.shapes, group=c.group, times=c.times)
-        for c in collectives(compiled)
-    ]
-    measured = {}
-    for kind in KINDS:
-        axis_types = (getattr(jax.sharding.AxisType, kind),) * len(sizes)
-        mesh = jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=axis_types)
-        placed = (
-            jax.tree.map(partial(_place, mesh, spec_of_weights), weights),
-            _place(mesh, spec, x),
-        )
-        forward = jax.jit(apply).lower(*placed).compile()
-        own = jax.device_put(cotangent, forward.output_shardings)
-        backward = jax.jit(jax.grad(product)).lower(placed, own).compile()
-        found = (forward(*placed), *backward(placed, own))
-        names = ("output", "by_weights", "by_x")
-        measured[kind] = dict(
-            shape=cotangent.shape,
-            split=_entries(found[0].sharding.spec, cotangent.ndim),
-            split_by_x=_entries(found[2].sharding.spec, x.ndim),
-            forward=described(forward),
-            gradients=described(backward),
-            errors=dict(zip(names, map(error, found, expected, bounds), strict=True)),
-            shard=x.nbytes // math.prod(sizes[a] for a in jax.tree.leaves(tuple(spec))),
-            weights=sum(leaf.nbytes for leaf in jax.tree.leaves(weights)),
-            devices=mesh.size,
-        )
-    return measured
+def _bounds(one: Subject) -> tuple[float, float, float]:
+    """What rounding can make of the results.
+
+    Every sum is one of products of two of the three arrays, at most as many as the field or the
+    cotangent has points. The sum of their absolute values is at most the product of the two norms,
+    times 4, which bounds the norms of the transforms of spectral layers, on any axes.
+    """
+    norm = lambda tree: math.sqrt(sum(float(np.sum(v**2)) for v in jax.tree.leaves(tree)))
+    terms = max(one.x.size, one.cotangent.size)
+    each = 4 * terms * float(np.finfo(np.float64).eps)
+    weights, x, cotangent = norm(one.weights), norm(one.x), norm(one.cotangent)
+    ones = math.sqrt(one.cotangent.size) if one.has_bias else 1.0
+    return each * weights * (x + 1), each * cotangent * (x + ones), each * weights * cotangent
 
 
-def _place(mesh: Any, spec: Any, value: Any) -> Any:
+def _error(actual: Any, expected: Any) -> float:
+    pairs = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
+    return max(float(np.max(np.abs(np.asarray(a) - b))) for a, b in pairs)
+
+
+def _place(mesh: Any, spec: P, value: np.ndarray) -> jax.Array:
     """Split so; on every device, where the mesh does not divide it."""
-    spec = tuple(spec)[: value.ndim]
+    entries = tuple(spec)[: value.ndim]
     even = all(
         n % math.prod(mesh.shape[axis] for axis in jax.tree.leaves(axes)) == 0
-        for n, axes in zip(value.shape, spec, strict=False)
+        for n, axes in zip(value.shape, entries, strict=False)
     )
-    spec = jax.sharding.PartitionSpec(*(spec if even else ()))
-    return jax.device_put(value, jax.sharding.NamedSharding(mesh, spec))
+    return jax.device_put(value, NamedSharding(mesh, P(*(entries if even else ()))))
 
 
-def _entries(spec: Any, rank: int) -> list[Any]:
+def _entries(spec: P, rank: int) -> list[Any]:
     entries = [None if e is None else list(e) if isinstance(e, tuple) else [e] for e in spec]
     return entries + [None] * (rank - len(entries))
 
 
-def assert_close(measured: Mapping[str, Any]) -> None:
+def assert_close(measured: Measured) -> None:
     """Values and gradients are those of one device."""
-    for what, ratio in measured["errors"].items():
+    for what, ratio in measured.errors.items():
         assert ratio <= 1, (what, ratio)
 
 
 def assert_sent(
-    measured: Mapping[str, Any], forward: Mapping[str, int], gradients: Mapping[str, int]
+    measured: Measured, forward: Mapping[str, float], gradients: Mapping[str, float]
 ) -> None:
-    """The collectives are of these kinds alone, and their results have these bytes in all. None is
-    as large as the field.
+    """The collectives are of these kinds alone, and their results have these bytes in all, on one
+    device.
     """
     for what, expected in (("forward", forward), ("gradients", gradients)):
-        total: dict[str, int] = {}
-        for collective in measured[what]:
-            assert collective["times"] == 1, collective
-            assert collective["size"] < measured["shard"] * measured["devices"], collective
-            kind = collective["kind"]
-            total[kind] = total.get(kind, 0) + collective["bytes"]
-        assert total == {kind: size for kind, size in expected.items() if size}, (what, total)
+        found: dict[str, int] = {}
+        for collective in getattr(measured, what):
+            assert collective.times == 1, (what, collective)
+            found[collective.kind] = found.get(collective.kind, 0) + collective.bytes
+        wanted = {kind: size for kind, size in expected.items() if size}
+        assert found == wanted, (what, getattr(measured, what))

@@ -170,7 +170,7 @@ def _sum_over_taps(x, weight, bias, groups, matrix):
     return total, magnitude
 
 
-def assert_within_rounding(actual, oracle, magnitude, terms):
+def assert_within_rounding(actual, oracle, magnitude, terms, where=""):
     """A sum of `terms` products, each rounded once, and of `terms - 1` additions is off by at most
     `terms * eps` of the sum of absolute values, whatever its order (N. J. Higham, "Accuracy and
     Stability of Numerical Algorithms", 2nd ed., section 3.1: `gamma_n < n eps` with the unit
@@ -181,10 +181,9 @@ def assert_within_rounding(actual, oracle, magnitude, terms):
     eps = float(ml_dtypes.finfo(actual.dtype).eps)
     assert terms * eps < 1
     actual = np.asarray(actual, np.float64)
-    assert actual.shape == oracle.shape
-    np.testing.assert_array_less(
-        np.abs(actual - oracle), terms * eps * magnitude + np.finfo(np.float64).tiny
-    )
+    assert actual.shape == oracle.shape, where
+    bound = terms * eps * magnitude + np.finfo(np.float64).tiny
+    np.testing.assert_array_less(np.abs(actual - oracle), bound, err_msg=where)
 
 
 # For each mode of an end between walls: how many points outside of the grid the wall is, and

@@ -1,25 +1,23 @@
 """`halo_pad` against the extension of the whole field, and what it sends for it.
 
-The programs with several devices have each a process of their own. Their fields are dyadic numbers
-of few bits, whose sums and products in float64 are exact in any order, so that all comparisons are
-of equality.
+The fields on several devices are dyadic numbers of few bits, whose sums and products in float64 are
+exact in any order, so that all comparisons are of equality.
 """
 
-import os
+import functools
 import re
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from collectives import collectives
 from hypothesis import given, strategies as st
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
-from pdequinox_padding import Boundary, BOUNDARY_MODES, halo_pad
+from pdequinox_padding import Boundary, BOUNDARY_MODES, halo_pad, pad
 from pdequinox_padding._exchange import exchange
 
 
@@ -163,281 +161,244 @@ def test_arguments_that_pad_refuses():
         halo_pad(jnp.zeros((2, 3), "uint8"), [1], "dirichlet_cell", [None])
 
 
-SETTING = """
-import jax, jax.numpy as jnp, numpy as np, oracles, re
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from pdequinox_padding import BOUNDARY_MODES, halo_pad, pad
+@functools.cache
+def mesh():
+    """Of eight devices."""
+    return jax.make_mesh((2, 2, 2), ("a", "b", "c"), axis_types=(AxisType.Auto,) * 3)
 
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_enable_x64", True)
-mesh = Mesh(np.array(jax.devices()).reshape(2, 2, 2), ("a", "b", "c"))
 
 def random(shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).integers(-64, 64, shape) / 8)
 
+
 def sharded(function, names, check_vma=True):
+    """Of arrays whose axes are split over the axes of the mesh of those names."""
     spec = P(*names)
-    return jax.jit(jax.shard_map(
-        function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=check_vma
-    ))
+    return jax.jit(
+        jax.shard_map(function, mesh=mesh(), in_specs=spec, out_specs=spec, check_vma=check_vma)
+    )
+
 
 def count(entry):
+    """How many blocks an axis has."""
     return 1 if entry is None else 2 ** len((entry,) if isinstance(entry, str) else entry)
 
+
 def windows(extended, widths, names):
-    \"\"\"The windows that the blocks see of the extension of the whole field, side by side.\"\"\"
+    """The windows that the blocks see of the extension of the whole field, side by side."""
     for axis, (pair, entry) in enumerate(zip(widths, names, strict=True), -len(widths)):
         blocks = count(entry)
         size = (extended.shape[axis] - sum(pair)) // blocks
         places = [np.arange(size + sum(pair)) + block * size for block in range(blocks)]
         extended = jnp.take(extended, np.concatenate(places), axis)
     return extended
-"""
-
-needs_devices = pytest.mark.skipif(
-    not hasattr(jax, "shard_map"), reason="this version has no jax.shard_map"
-)
 
 
-def on_eight_devices(program):
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    path = os.pathsep.join([str(Path(oracles.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    finished = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SETTING + textwrap.dedent(program)],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-
-
-@needs_devices
+@pytest.mark.usefixtures("x64")
 def test_blocks_of_every_extension():
-    on_eight_devices(
-        """
-        x, names = random((2, 12)), (None, ("c", "a"))
-        cases = []
-        for ends in oracles.ALL_ENDS:
-            given = zip(ends, (1.5, -0.25), strict=True)
-            values = tuple(v if mode.startswith("dirichlet") else None for mode, v in given)
-            value = None if values == (None, None) else (values,)
-            for widths in ((2, 1), (5, 17)):
-                cases.append((ends, widths, value))
+    x, names = random((2, 12)), (None, ("c", "a"))
+    cases = []
+    for ends in oracles.ALL_ENDS:
+        given = zip(ends, (1.5, -0.25), strict=True)
+        values = tuple(v if mode.startswith("dirichlet") else None for mode, v in given)
+        value = None if values == (None, None) else (values,)
+        for widths in ((2, 1), (5, 17)):
+            cases.append((ends, widths, value))
 
-        def extensions(x):
-            return [halo_pad(x, [w], [ends], names[1:], value) for ends, w, value in cases]
+    def extensions(x):
+        return [halo_pad(x, [w], [ends], names[1:], value) for ends, w, value in cases]
 
-        results = sharded(extensions, names)(x)
-        for (ends, widths, value), result in zip(cases, results, strict=True):
-            positions = range(-widths[0], 12 + widths[1])
-            values = [v or 0.0 for v in value[0]] if value else (0.0, 0.0)
-            rows, constant = oracles.extension_matrix(positions, 12, ends, values)
-            expected = windows(x @ rows.T + constant[None], [widths], names[1:])
-            np.testing.assert_array_equal(result, expected, str((ends, widths)))
-        """
-    )
+    results = sharded(extensions, names)(x)
+    for (ends, widths, value), result in zip(cases, results, strict=True):
+        positions = range(-widths[0], 12 + widths[1])
+        values = [v or 0.0 for v in value[0]] if value else (0.0, 0.0)
+        rows, constant = oracles.extension_matrix(positions, 12, ends, values)
+        expected = windows(x @ rows.T + constant[None], [widths], names[1:])
+        np.testing.assert_array_equal(result, expected, str((ends, widths)))
 
 
-@needs_devices
-def test_random_blocks_on_several_axes():
-    on_eight_devices(
-        """
-        for seed in range(24):
-            draw = np.random.default_rng(seed)
-            dims = int(draw.integers(1, 4))
-            free, names = draw.permutation(["a", "b", "c"]).tolist(), []
-            for _ in range(dims):
-                taken = [free.pop() for _ in range(int(draw.integers(0, min(len(free), 2) + 1)))]
-                names.append(None if not taken else taken[0] if len(taken) == 1 else tuple(taken))
-            shape = [count(entry) * int(draw.integers(1, 4)) for entry in names]
-            widths = [tuple(draw.integers(0, 6, 2).tolist()) for _ in names]
-            ends = [oracles.ALL_ENDS[draw.integers(len(oracles.ALL_ENDS))] for _ in names]
-            walls = any(mode.startswith("dirichlet") for pair in ends for mode in pair)
-            value = random(3, seed) if walls else None
-            x = random((2, 3, *shape), seed)
-            check_vma = bool(seed % 2)
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("seed", range(24))
+def test_random_blocks_on_several_axes(seed):
+    draw = np.random.default_rng(seed)
+    dims = int(draw.integers(1, 4))
+    free, names = draw.permutation(["a", "b", "c"]).tolist(), []
+    for _ in range(dims):
+        taken = [free.pop() for _ in range(int(draw.integers(0, min(len(free), 2) + 1)))]
+        names.append(None if not taken else taken[0] if len(taken) == 1 else tuple(taken))
+    shape = [count(entry) * int(draw.integers(1, 4)) for entry in names]
+    widths = [tuple(draw.integers(0, 6, 2).tolist()) for _ in names]
+    ends = [oracles.ALL_ENDS[draw.integers(len(oracles.ALL_ENDS))] for _ in names]
+    walls = any(mode.startswith("dirichlet") for pair in ends for mode in pair)
+    value = random(3, seed) if walls else None
+    x = random((2, 3, *shape), seed)
+    check_vma = bool(seed % 2)
 
-            pads = lambda x: halo_pad(x, widths, ends, names, value)
-            actual = sharded(pads, (None, None, *names), check_vma)(x)
-            whole = jax.jit(lambda x: windows(pad(x, widths, ends, value), widths, names))
-            case = str((seed, shape, names, widths, ends))
-            np.testing.assert_array_equal(actual, whole(x), case)
-        """
-    )
+    pads = lambda x: halo_pad(x, widths, ends, names, value)
+    actual = sharded(pads, (None, None, *names), check_vma)(x)
+    whole = jax.jit(lambda x: windows(pad(x, widths, ends, value), widths, names))
+    case = str((seed, shape, names, widths, ends))
+    np.testing.assert_array_equal(actual, whole(x), case)
 
 
-@needs_devices
-def test_transpose_derivatives_and_batches():
-    on_eight_devices(
-        """
-        names, widths = (("b", "a"), "c"), [(3, 6), (1, 2)]
-        x, tangent = random((5, 2, 8, 6)), random((5, 2, 8, 6), 1)
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "mode", [("neumann", "dirichlet_cell"), "periodic", ("outflow", "dirichlet_node")]
+)
+def test_transpose_derivatives_and_batches(mode):
+    names, widths, ends = (("b", "a"), "c"), [(3, 6), (1, 2)], [mode, "neumann_cell"]
+    whole = jax.vmap(lambda x: windows(pad(x, widths, ends), widths, names))
+    blocks = jax.vmap(lambda x: halo_pad(x, widths, ends, names))
+    x, tangent = random((5, 2, 8, 6)), random((5, 2, 8, 6), 1)
+    y = random(jax.eval_shape(whole, x).shape, 2)
 
-        def derivatives(pads, y):
-            @jax.jit
-            def all_of_them(x, tangent, y):
-                (transposed,) = jax.linear_transpose(pads, x)(y)
-                gradient = jax.grad(lambda x: jnp.sum(y * pads(x) ** 2))(x)
-                return *jax.jvp(pads, (x,), (tangent,)), transposed, gradient
+    def derivatives(pads):
+        @jax.jit
+        def all_of_them(x, tangent, y):
+            (transposed,) = jax.linear_transpose(pads, x)(y)
+            gradient = jax.grad(lambda x: jnp.sum(y * pads(x) ** 2))(x)
+            return *jax.jvp(pads, (x,), (tangent,)), transposed, gradient
 
-            return jax.device_get(all_of_them(x, tangent, y))
+        return jax.device_get(all_of_them(x, tangent, y))
 
-        for mode in (("neumann", "dirichlet_cell"), "periodic", ("outflow", "dirichlet_node")):
-            ends = [mode, "neumann_cell"]
-            whole = jax.vmap(lambda x: windows(pad(x, widths, ends), widths, names))
-            y = random(jax.eval_shape(whole, x).shape, 2)
-            expected = derivatives(whole, y)
-            for check_vma in (True, False):
-                pads = jax.vmap(lambda x: halo_pad(x, widths, ends, names))
-                actual = derivatives(sharded(pads, (None, None, *names), check_vma), y)
-                for a, b in zip(actual, expected, strict=True):
-                    np.testing.assert_array_equal(a, b)
-                padded, _, transposed, _ = actual
-                assert np.vdot(padded, y) == np.vdot(x, transposed)
-
-        # Of wall values, which all devices share.
-        walls = lambda x, value: halo_pad(x, widths, "dirichlet_cell", names, value)
-        for check_vma in (True, False):
-            pads = jax.shard_map(
-                walls, mesh=mesh, in_specs=(P(None, *names), P()),
-                out_specs=P(None, *names), check_vma=check_vma,
-            )
-            whole = lambda x, value: windows(pad(x, widths, "dirichlet_cell", value), widths, names)
-            loss = lambda pads: jax.jit(jax.grad(lambda x, v: jnp.sum(pads(x, v) ** 2), (0, 1)))
-            for a, b in zip(*(loss(f)(x[0], random(2, 3)) for f in (pads, whole)), strict=True):
-                np.testing.assert_array_equal(a, b)
-        """
-    )
+    expected = derivatives(whole)
+    for check_vma in (True, False):
+        actual = derivatives(sharded(blocks, (None, None, *names), check_vma))
+        for a, b in zip(actual, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+        padded, _, transposed, _ = actual
+        assert np.vdot(padded, y) == np.vdot(x, transposed)
 
 
-@needs_devices
-def test_dtypes():
-    on_eight_devices(
-        """
-        for dtype in ("float32", "float64", "bfloat16", "complex64", "int32", "uint8", "bool"):
-            x = jnp.arange(32).reshape(2, 16).astype(dtype)
-            ends = "neumann" if dtype in ("uint8", "bool") else ("neumann", "dirichlet_cell")
-            pads = lambda x: halo_pad(x, [(1, 3)], [ends], ["c"])
-            actual = sharded(pads, (None, "c"))(x)
-            assert actual.dtype == x.dtype
-            expected = windows(pad(x, [(1, 3)], [ends]), [(1, 3)], ["c"])
-            np.testing.assert_array_equal(actual, expected)
+@pytest.mark.usefixtures("x64")
+def test_derivatives_by_wall_values_that_all_devices_share():
+    names, widths, mode = (("b", "a"), "c"), [(3, 6), (1, 2)], "dirichlet_cell"
+    blocks = lambda x, value: halo_pad(x, widths, mode, names, value)
+    whole = lambda x, value: windows(pad(x, widths, mode, value), widths, names)
+    x, value, spec = random((2, 8, 6)), random(2, 3), P(None, *names)
 
-        # What is not read may be anything.
-        x = jnp.full((1, 16), jnp.inf)
-        pair = ("a", "b")
-        pads = sharded(lambda x: halo_pad(x, [(2, 2)], "dirichlet", [pair]), (None, pair))
-        assert not jnp.any(jnp.isnan(pads(x))) and jnp.sum(pads(x) == 0) == 4
-        """
-    )
+    def gradients(pads):
+        return jax.jit(jax.grad(lambda x, v: jnp.sum(pads(x, v) ** 2), (0, 1)))(x, value)
 
-
-@needs_devices
-def test_convolution_in_blocks():
-    on_eight_devices(
-        """
-        names, widths = (("a", "c"), "b"), [(1, 1), (1, 2)]
-        weight, x = random((3, 2, 3, 4)), random((2, 8, 6), 1)
-        ends = ["neumann_cell", ("dirichlet_cell", "outflow")]
-
-        def valid(weight, padded):
-            return jax.lax.conv_general_dilated(padded[None], weight, (1, 1), "VALID")[0]
-
-        def blockwise(weight, block):
-            return valid(weight, halo_pad(block, widths, ends, names))
-
-        def derivatives(layer):
-            loss = lambda weight, x: jnp.sum(layer(weight, x) ** 2)
-            return jax.jit(jax.grad(loss, (0, 1)))(weight, x)
-
-        whole = lambda weight, x: valid(weight, pad(x, widths, ends))
-        for check_vma in (True, False):
-            spec = P(None, *names)
-            layer = jax.shard_map(
-                blockwise, mesh=mesh, in_specs=(P(), spec), out_specs=spec, check_vma=check_vma
-            )
-            np.testing.assert_array_equal(jax.jit(layer)(weight, x), whole(weight, x))
-            for a, b in zip(derivatives(layer), derivatives(whole), strict=True):
-                np.testing.assert_array_equal(a, b)
-        """
-    )
-
-
-@needs_devices
-def test_collectives_of_the_compiled_program():
-    on_eight_devices(
-        """
-        collective = re.compile(
-            r"= (\\S+)\\[([\\d,]+)\\]\\S* (all-\\w+|reduce-scatter|collective-\\w+)(?:-start)?\\("
-            r".*source_target_pairs=\\{(.*?)\\}\\}"
+    expected = gradients(whole)
+    for check_vma in (True, False):
+        pads = jax.shard_map(
+            blocks, mesh=mesh(), in_specs=(spec, P()), out_specs=spec, check_vma=check_vma
         )
-        others = re.compile("all-reduce|all-gather|all-to-all|reduce-scatter|collective-broadcast")
-        names, shape = (None, ("b", "a"), None, "c"), (3, 16, 5, 8)
-
-        def sent(function, x):
-            \"\"\"The shape of every message, and how many there are of it.\"\"\"
-            text = function.lower(x).compile().as_text()
-            assert not others.search(text)
-            found = collective.findall(text)
-            assert len(found) == len(re.findall(r" collective-permute(?:-start)?\\(", text))
-            shapes = [tuple(map(int, shape.split(","))) for _, shape, _, _ in found]
-            return sorted(zip(shapes, (pairs.count("{") for *_, pairs in found), strict=True))
-
-        for mode in BOUNDARY_MODES:
-            pads = sharded(lambda x: halo_pad(x, [(1, 2), 2, (0, 3)], mode, names[1:]), names)
-            # Four blocks twice, then two blocks four times; without a wrap around, one block sends
-            # nothing.
-            first, last = (8, 8) if mode == "periodic" else (6, 4)
-            expected = [((3, 1, 5, 4), first), ((3, 2, 5, 4), first), ((3, 7, 9, 3), last)]
-            x = jnp.zeros(shape)
-            assert sent(pads, x) == expected, mode
-            transpose = jax.jit(lambda y: jax.linear_transpose(pads, x)(y)[0])
-            assert sent(transpose, pads(x)) == expected, mode
-
-        # A block and a half: all four points of the next device, and two of the one after it.
-        pads = sharded(lambda x: halo_pad(x, [(6, 0)], "outflow", [("a", "b")]), (("a", "b"),))
-        assert sent(pads, jnp.zeros(16)) == [((2,), 4), ((4,), 6)]
-        # Two periodic blocks have all there is with a block from the other.
-        pads = sharded(lambda x: halo_pad(x, [(9, 9)], "periodic", ["a"]), ("a",))
-        assert sent(pads, jnp.zeros(8)) == [((4,), 8)]
-        """
-    )
+        for a, b in zip(gradients(pads), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
-@needs_devices
+@pytest.mark.usefixtures("x64")
+def test_dtypes():
+    dtypes = ("float32", "float64", "bfloat16", "complex64", "int32", "uint8", "bool")
+    given = {dtype: jnp.arange(32).reshape(2, 16).astype(dtype) for dtype in dtypes}
+    unsigned = ("uint8", "bool")
+    ends = {d: "neumann" if d in unsigned else ("neumann", "dirichlet_cell") for d in dtypes}
+
+    blocks = lambda fields: {d: halo_pad(x, [(1, 3)], [ends[d]], ["c"]) for d, x in fields.items()}
+    whole = lambda x, d: windows(pad(x, [(1, 3)], [ends[d]]), [(1, 3)], ["c"])
+    actual = sharded(blocks, (None, "c"))(given)
+    expected = jax.jit(lambda fields: {d: whole(x, d) for d, x in fields.items()})(given)
+    for dtype in dtypes:
+        assert actual[dtype].dtype == dtype
+        np.testing.assert_array_equal(actual[dtype], expected[dtype], dtype)
+
+
+@pytest.mark.usefixtures("x64")
+def test_what_is_not_read_may_be_anything():
+    x, pair = jnp.full((1, 16), jnp.inf), ("a", "b")
+    pads = sharded(lambda x: halo_pad(x, [(2, 2)], "dirichlet", [pair]), (None, pair))
+    padded = np.asarray(pads(x))
+    assert not np.any(np.isnan(padded)) and np.sum(padded == 0) == 4
+
+
+@pytest.mark.usefixtures("x64")
+def test_convolution_in_blocks():
+    names, widths = (("a", "c"), "b"), [(1, 1), (1, 2)]
+    weight, x = random((3, 2, 3, 4)), random((2, 8, 6), 1)
+    ends, spec = ["neumann_cell", ("dirichlet_cell", "outflow")], P(None, *names)
+
+    def valid(weight, padded):
+        return jax.lax.conv_general_dilated(padded[None], weight, (1, 1), "VALID")[0]
+
+    def blockwise(weight, block):
+        return valid(weight, halo_pad(block, widths, ends, names))
+
+    def value_and_gradients(layer):
+        loss = lambda weight, x: jnp.sum(layer(weight, x) ** 2)
+        both = lambda *given: (layer(*given), *jax.grad(loss, (0, 1))(*given))
+        return jax.jit(both)(weight, x)
+
+    expected = value_and_gradients(lambda weight, x: valid(weight, pad(x, widths, ends)))
+    for check_vma in (True, False):
+        layer = jax.shard_map(
+            blockwise, mesh=mesh(), in_specs=(P(), spec), out_specs=spec, check_vma=check_vma
+        )
+        for a, b in zip(value_and_gradients(layer), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def sent(function, *arguments):
+    """The shape of every message, and how many devices send one: of permutations, and no others."""
+    found = collectives(function.lower(*arguments).compile())
+    assert {c.kind for c in found} == {"collective-permute"}
+    return sorted((shape, c.group) for c in found for shape in c.shapes)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("mode", BOUNDARY_MODES)
+def test_messages_of_the_compiled_program(mode):
+    names, x = (None, ("b", "a"), None, "c"), jax.ShapeDtypeStruct((3, 16, 5, 8), float)
+    pads = sharded(lambda x: halo_pad(x, [(1, 2), 2, (0, 3)], mode, names[1:]), names)
+    # Four blocks twice, then two blocks four times; without a wrap around, one block sends nothing.
+    first, last = (8, 8) if mode == "periodic" else (6, 4)
+    expected = [((3, 1, 5, 4), first), ((3, 2, 5, 4), first), ((3, 7, 9, 3), last)]
+    assert sent(pads, x) == expected
+    transpose = jax.jit(lambda y: jax.linear_transpose(pads, x)(y)[0])
+    y = jax.eval_shape(pads, x)
+    split = jax.ShapeDtypeStruct(y.shape, y.dtype, sharding=NamedSharding(mesh(), P(*names)))
+    assert sent(transpose, split) == expected
+
+
+@pytest.mark.usefixtures("x64")
+def test_messages_from_further_than_the_next_block():
+    # A block and a half: all four points of the next device, and two of the one after it.
+    pads = sharded(lambda x: halo_pad(x, [(6, 0)], "outflow", [("a", "b")]), (("a", "b"),))
+    assert sent(pads, jnp.zeros(16)) == [((2,), 4), ((4,), 6)]
+    # Two periodic blocks have all there is with a block from the other.
+    pads = sharded(lambda x: halo_pad(x, [(9, 9)], "periodic", ["a"]), ("a",))
+    assert sent(pads, jnp.zeros(8)) == [((4,), 8)]
+
+
+@pytest.mark.usefixtures("x64")
 def test_where_a_function_is_partitioned_by_hand():
-    on_eight_devices(
-        """
-        from jax.experimental.custom_partitioning import custom_partitioning
+    widths = [(2, 5)]
 
-        widths = [(2, 5)]
+    @custom_partitioning
+    def smooth(x):
+        padded = pad(x, widths, "neumann")
+        return padded[:, 2:-5] + padded[:, :-7] + padded[:, 7:]
 
-        @custom_partitioning
-        def smooth(x):
-            padded = pad(x, widths, "neumann")
+    def partition(mesh, arguments, result):
+        sharding = arguments[0].sharding
+
+        def on_block(x):
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                padded = halo_pad(x, widths, "neumann", sharding.spec[1:])
             return padded[:, 2:-5] + padded[:, :-7] + padded[:, 7:]
 
-        def partition(mesh, arguments, result):
-            sharding = arguments[0].sharding
+        return mesh, on_block, sharding, (sharding,)
 
-            def on_block(x):
-                with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-                    padded = halo_pad(x, widths, "neumann", sharding.spec[1:])
-                return padded[:, 2:-5] + padded[:, :-7] + padded[:, 7:]
-
-            return mesh, on_block, sharding, (sharding,)
-
-        smooth.def_partition(
-            partition=partition,
-            infer_sharding_from_operands=lambda mesh, arguments, result: arguments[0].sharding,
-            sharding_rule="c n -> c n",
-        )
-        x = random((2, 16))
-        for entry in ("b", ("a", "c"), ("c", "a")):
-            split = jax.device_put(x, NamedSharding(mesh, P(None, entry)))
-            actual = jax.jit(smooth)(split)
-            np.testing.assert_array_equal(actual, smooth(x))
-            assert "all-gather" not in jax.jit(smooth).lower(split).compile().as_text()
-        """
+    smooth.def_partition(
+        partition=partition,
+        infer_sharding_from_operands=lambda mesh, arguments, result: arguments[0].sharding,
+        sharding_rule="c n -> c n",
     )
+    x = random((2, 16))
+    expected = smooth(x)
+    for entry in ("b", ("a", "c"), ("c", "a")):
+        split = jax.device_put(x, NamedSharding(mesh(), P(None, entry)))
+        compiled = jax.jit(smooth).lower(split).compile()
+        np.testing.assert_array_equal(compiled(split), expected)
+        assert {c.kind for c in collectives(compiled)} == {"collective-permute"}

@@ -89,7 +89,9 @@ def test_boundary_modes(layer_type, mode, error, text):
 
 @pytest.mark.parametrize("layer_type", EXPLICIT)
 def test_padding(layer_type):
-    with pytest.raises(ValueError, match=r"`padding_mode` must be one of \['circular', 'zeros'.*'wall' is unk"):
+    with pytest.raises(
+        ValueError, match=r"`padding_mode` must be one of \['circular', 'zeros'.*'wall' is unk"
+    ):
         make(layer_type, padding_mode="wall")
     with pytest.raises(ValueError, match=r"`padding` must be an integer >= 0.* got -1"):
         make(layer_type, padding=-1)

@@ -3,6 +3,7 @@ makes it, under JAX's transformations.
 """
 
 import re
+from itertools import product
 from math import prod
 
 import jax
@@ -22,7 +23,7 @@ from pdequinox_physconv._convolution import (
     TARGETS,
     Window,
 )
-from pdequinox_physconv._cpu import forms
+from pdequinox_physconv._cpu import forms as form_module
 from pdequinox_physconv._cpu.choice import choose, run as run_form
 from pdequinox_physconv._cpu.forms import FORMS
 from pdequinox_physconv._operator import (
@@ -91,7 +92,8 @@ def arrays(case, dtype, seed=0):
     win, _, samples = case
     generator = np.random.default_rng(seed)
     shapes = {name: win.shape(name, samples, channels(case)) for name in TARGETS}
-    return {k: jnp.asarray(generator.standard_normal(s), dtype) for k, s in shapes.items()}
+    dtype = jnp.dtype(dtype)
+    return {k: generator.standard_normal(s).astype(dtype) for k, s in shapes.items()}
 
 
 def trilinear(target, a, b, win):
@@ -139,32 +141,44 @@ def terms(target, case):
     return {"y": c * taps, "x": o * taps, "w": samples * prod(win.out)}[target]
 
 
-def check(target, case, a, b, actual):
+def check(target, case, a, b, actual, where=""):
     win = case[0]
     oracle = trilinear(target, a, b, win)
     magnitude = trilinear(target, abs(a), abs(b), win)
     # One rounding more: sums are rounded when a loop stores them.
-    assert_within_rounding(actual, oracle, magnitude, terms(target, case) + 1)
+    assert_within_rounding(actual, oracle, magnitude, terms(target, case) + 1, where)
 
 
-ACCEPTED = [
-    (name, target, form)
-    for name, case in CASES.items()
-    for target in TARGETS
-    for form in FORMS
-    if FORMS[form].accepts(target, case[0])
-]
+def by_every_form(names, forms, dtype):
+    """What each form makes of each target that it accepts, for some of the cases, by form, target
+    and case. It is one program, in which every task has arrays of its own, so that XLA cannot make
+    one of two.
+    """
+    tasks, given = {}, {}
+    for name in names:
+        for target in TARGETS:
+            for form in forms:
+                if FORMS[form].accepts(target, CASES[name][0]):
+                    tasks[form, target, name] = lambda a, b, given=(target, CASES[name][0], form): (
+                        run_form(given[0], a, b, *given[1:])
+                    )
+        named = arrays(CASES[name], dtype)
+        given |= {
+            task: [named[operand] for operand in OPERANDS[task[1]]]
+            for task in tasks
+            if task[2] == name
+        }
+    run = jax.jit(lambda given: {task: tasks[task](*given[task]) for task in tasks})
+    results = run(given)
+    return {task: (*given[task], results[task]) for task in tasks}
 
 
-@pytest.mark.parametrize("name, target, form", ACCEPTED)
-def test_every_form_is_the_formula(name, target, form, dtype, monkeypatch):
+@pytest.mark.parametrize("name", CASES)
+def test_every_form_is_the_formula(name, dtype, monkeypatch):
     # So that loops have more than one turn.
-    monkeypatch.setattr(forms, "_PIECE_BYTES", 300)
-    case = CASES[name]
-    given = arrays(case, dtype)
-    a, b = (given[operand] for operand in OPERANDS[target])
-    run = jax.jit(lambda a, b: run_form(target, a, b, case[0], form))
-    check(target, case, a, b, run(a, b))
+    monkeypatch.setattr(form_module, "_PIECE_BYTES", 300)
+    for (form, target, _), (a, b, actual) in by_every_form([name], FORMS, dtype).items():
+        check(target, CASES[name], a, b, actual, f"{form} for {target}")
 
 
 def test_every_form_and_target_is_tested():
@@ -177,25 +191,17 @@ def test_every_form_and_target_is_tested():
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-@pytest.mark.parametrize("form", ["pieces", "planes", "shifted", "rows", "wide", "matrix"])
-def test_half_precision(form, name, monkeypatch):
-    monkeypatch.setattr(forms, "_PIECE_BYTES", 100)
-    for case_name in ("2-D", "2-D one tap"):
-        case = CASES[case_name]
-        given = arrays(case, name)
-        for target in TARGETS:
-            if FORMS[form].accepts(target, case[0]):
-                a, b = (given[operand] for operand in OPERANDS[target])
-                actual = jax.jit(lambda a, b, t=target, w=case[0]: run_form(t, a, b, w, form))(
-                    a, b
-                )
-                assert actual.dtype == name
-                # Sums are taken in float32: what is left are the roundings of what a piece of a
-                # loop stores, and of the result.
-                oracle = trilinear(target, a, b, case[0])
-                assert_within_rounding(
-                    actual, oracle, trilinear(target, abs(a), abs(b), case[0]), 2
-                )
+def test_half_precision(name, monkeypatch):
+    monkeypatch.setattr(form_module, "_PIECE_BYTES", 100)
+    forms = ["pieces", "planes", "shifted", "rows", "wide", "matrix"]
+    results = by_every_form(["2-D", "2-D one tap"], forms, name)
+    for (form, target, case), (a, b, actual) in results.items():
+        win, where = CASES[case][0], f"{form} for {target} of {case}"
+        assert actual.dtype == name, where
+        # Sums are taken in float32: what is left are the roundings of what a piece of a loop
+        # stores, and of the result.
+        oracle, magnitude = trilinear(target, a, b, win), trilinear(target, abs(a), abs(b), win)
+        assert_within_rounding(actual, oracle, magnitude, 2, where)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,7 @@ def test_half_precision(form, name, monkeypatch):
 )
 def test_long_sums_are_taken_in_single_precision(form, win, samples, monkeypatch):
     # In bfloat16, 256 + 1 is 256.
-    monkeypatch.setattr(forms, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(form_module, "_PIECE_BYTES", 1)
     x = jnp.ones((samples, 1, *win.size), jnp.bfloat16)
     w = jax.jit(lambda x: run_form("w", x, x, win, form))(x)
     assert w.item() == 1024
@@ -267,13 +273,13 @@ def test_what_is_chosen(win, samples, channels, forms):
 
 
 def test_pieces_divide():
-    assert forms.piece(12, 10) == 12
-    limit = int(forms._PIECE_BYTES)
-    assert forms.piece(12, limit // 5) == 4
-    assert forms.piece(7, limit // 5) == 1
-    assert forms.piece(12, 10 * limit) == 1
-    assert forms.piece(12, 10, turns=2) == 6
-    assert forms.piece(1, 10, turns=2) == 1
+    assert form_module.piece(12, 10) == 12
+    limit = int(form_module._PIECE_BYTES)
+    assert form_module.piece(12, limit // 5) == 4
+    assert form_module.piece(7, limit // 5) == 1
+    assert form_module.piece(12, 10 * limit) == 1
+    assert form_module.piece(12, 10, turns=2) == 6
+    assert form_module.piece(1, 10, turns=2) == 1
 
 
 # The primitive
@@ -295,110 +301,151 @@ def bind(target, a, b, win, form=None):
 
 
 @pytest.mark.parametrize("name", PRIMITIVE_CASES)
-@pytest.mark.parametrize("target", ["x", "y"])
 @pytest.mark.parametrize("form", [None, "reference"])
-def test_derivatives(name, target, form, x64):
+def test_derivatives(name, form, x64):
     case = CASES[name]
     win, given, other = case[0], arrays(case, "float64"), arrays(case, "float64", seed=1)
-    first, second = OPERANDS[target]
 
-    def inner(a, b):
-        return jnp.sum(bind(target, a, b, win, form) * given[target])
+    def derivatives(given, other):
+        """By each target: the gradients, a tangent, and a second derivative."""
+        found = {}
+        for target in "xy":
+            first, second = OPERANDS[target]
+            run = lambda a, b, target=target: bind(target, a, b, win, form)
+            inner = lambda a, b, run=run, y=given[target]: jnp.sum(run(a, b) * y)
+            primals, tangents = (given[first], given[second]), (other[first], other[second])
+            gradients = jax.grad(inner, (0, 1))(*primals)
+            _, tangent = jax.jvp(run, primals, tangents)
+            along = lambda a, inner=inner, b=primals[1]: jax.grad(inner, 1)(a, b)
+            _, mixed = jax.jvp(along, primals[:1], tangents[:1])
+            found[target] = (gradients, tangent, mixed)
+        return found
 
-    for place, by in enumerate((first, second)):
-        gradient = jax.jit(jax.grad(inner, place))
-        a, b = (given[operand] for operand in OPERANDS[by])
-        check(by, case, a, b, gradient(given[first], given[second]))
+    found = jax.jit(derivatives)(given, other)
+    for target, (gradients, tangent, mixed) in found.items():
+        first, second = OPERANDS[target]
+        for by, gradient in zip((first, second), gradients, strict=True):
+            a, b = (given[operand] for operand in OPERANDS[by])
+            check(by, case, a, b, gradient, f"of {target} by {by}")
 
-    # Forward mode: the product rule.
-    tangents = (other[first], other[second])
-    _, tangent = jax.jit(lambda p, t: jax.jvp(lambda a, b: bind(target, a, b, win, form), p, t))(
-        (given[first], given[second]), tangents
-    )
-    one = trilinear(target, other[first], given[second], win)
-    two = trilinear(target, given[first], other[second], win)
-    np.testing.assert_allclose(tangent, one + two, rtol=1e-12, atol=1e-12)
+        # Forward mode: the product rule.
+        one = trilinear(target, other[first], given[second], win)
+        two = trilinear(target, given[first], other[second], win)
+        np.testing.assert_allclose(tangent, one + two, rtol=1e-12, atol=1e-12, err_msg=target)
 
-    # Second derivatives: that of the gradient by one operand along the other is a task again.
-    along = lambda a: jax.grad(inner, 1)(a, given[second])
-    _, mixed = jax.jit(lambda a, t: jax.jvp(along, (a,), (t,)))(given[first], other[first])
-    values = {target: given[target], first: other[first]}
-    a, b = (values[operand] for operand in OPERANDS[second])
-    check(second, case, a, b, mixed)
+        # Second derivatives: that of the gradient by one operand along the other is a task again.
+        values = {target: given[target], first: other[first]}
+        a, b = (values[operand] for operand in OPERANDS[second])
+        check(second, case, a, b, mixed, f"of {target} by both")
 
 
 @pytest.mark.parametrize("name", PRIMITIVE_CASES)
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 1)])
-def test_vmap_in_every_position(name, target, axes, x64):
+def test_vmap_in_every_position(name, x64):
     case = CASES[name]
-    win = case[0]
-    stacked = []
-    for operand, axis in zip(OPERANDS[target], axes, strict=True):
-        members = [arrays(case, "float64", seed)[operand] for seed in range(3)]
-        stacked.append(members[0] if axis is None else jnp.stack(members, axis))
-    run = lambda a, b: bind(target, a, b, win)
-    out = jax.jit(jax.vmap(run, in_axes=axes))(*stacked)
-    for i in range(3):
-        a, b = (
-            v if axis is None else jnp.take(v, i, axis=axis)
-            for v, axis in zip(stacked, axes, strict=True)
-        )
-        check(target, case, a, b, out[i])
+    members = [arrays(case, "float64", seed) for seed in range(3)]
+
+    def stack(operand, axis):
+        values = [member[operand] for member in members]
+        return values[0] if axis is None else np.stack(values, axis)
+
+    axes_of = list(product(TARGETS, [(0, None), (None, 0), (0, 0), (2, 1)]))
+    given = [list(map(stack, OPERANDS[target], axes)) for target, axes in axes_of]
+
+    @jax.jit
+    def run(given):
+        return [
+            jax.vmap(lambda a, b, target=target: bind(target, a, b, case[0]), axes)(*pair)
+            for (target, axes), pair in zip(axes_of, given, strict=True)
+        ]
+
+    for (target, axes), out in zip(axes_of, run(given), strict=True):
+        for i in range(3):
+            a, b = (
+                members[0 if axis is None else i][operand]
+                for operand, axis in zip(OPERANDS[target], axes, strict=True)
+            )
+            check(target, case, a, b, out[i], f"{target}, {axes}, member {i}")
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("axes", [((0, 0), (0, None)), ((0, 0), (None, 0)), ((0, 0), (0, 0))])
-def test_nested_vmap(target, axes, x64):
+def test_nested_vmap(x64):
     case = CASES["2-D"]
-    outer, inner = axes
-    stacked = []
-    for operand, batched in zip(OPERANDS[target], inner, strict=True):
-        members = [arrays(case, "float64", seed)[operand] for seed in range(6)]
-        members = jnp.stack(members).reshape(2, 3, *members[0].shape)
-        stacked.append(members[:, 0] if batched is None else members)
-    run = lambda a, b: bind(target, a, b, case[0])
-    out = jax.jit(jax.vmap(jax.vmap(run, in_axes=inner), in_axes=outer))(*stacked)
-    for i, j in np.ndindex(2, 3):
-        a, b = (
-            v[i] if batched is None else v[i, j] for v, batched in zip(stacked, inner, strict=True)
-        )
-        check(target, case, a, b, out[i, j])
+    members = [arrays(case, "float64", seed) for seed in range(6)]
+    outer = (0, 0)
+
+    def stack(operand, batched):
+        values = np.stack([member[operand] for member in members])
+        values = values.reshape(2, 3, *values.shape[1:])
+        return values[:, 0] if batched is None else values
+
+    axes_of = list(product(TARGETS, [(0, None), (None, 0), (0, 0)]))
+    given = [list(map(stack, OPERANDS[target], inner)) for target, inner in axes_of]
+
+    @jax.jit
+    def run(given):
+        return [
+            jax.vmap(
+                jax.vmap(lambda a, b, target=target: bind(target, a, b, case[0]), inner), outer
+            )(*pair)
+            for (target, inner), pair in zip(axes_of, given, strict=True)
+        ]
+
+    for (target, inner), out in zip(axes_of, run(given), strict=True):
+        for i, j in np.ndindex(2, 3):
+            a, b = (
+                members[3 * i + (0 if batched is None else j)][operand]
+                for operand, batched in zip(OPERANDS[target], inner, strict=True)
+            )
+            check(target, case, a, b, out[i, j], f"{target}, {inner}, member {i, j}")
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_members_that_take_turns(target, x64):
+def test_members_that_take_turns(x64):
     case = CASES["1-D stride 2"]
-    count = 20
-    stacked = [
-        jnp.stack([arrays(case, "float64", seed)[operand] for seed in range(count)])
-        for operand in OPERANDS[target]
-    ]
-    out = jax.jit(jax.vmap(lambda a, b: bind(target, a, b, case[0])))(*stacked)
-    for i in range(count):
-        check(target, case, stacked[0][i], stacked[1][i], out[i])
+    members = [arrays(case, "float64", seed) for seed in range(20)]
+    stacked = {name: np.stack([member[name] for member in members]) for name in TARGETS}
+
+    @jax.jit
+    def run(stacked):
+        return {
+            target: jax.vmap(lambda a, b, target=target: bind(target, a, b, case[0]))(
+                *(stacked[operand] for operand in OPERANDS[target])
+            )
+            for target in TARGETS
+        }
+
+    for target, out in run(stacked).items():
+        for i, member in enumerate(members):
+            a, b = (member[operand] for operand in OPERANDS[target])
+            check(target, case, a, b, out[i], f"{target}, member {i}")
 
 
 @pytest.mark.parametrize("name", ["1-D stride 2", "2-D depthwise", "2-D one tap", "3-D"])
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_empty_batches(name, axes):
+def test_empty_batches(name):
     case = CASES[name]
     given = arrays(case, "float32")
-    for target in TARGETS:
-        stacked = [
-            given[operand] if axis is None else jnp.zeros((0, *given[operand].shape))
-            for operand, axis in zip(OPERANDS[target], axes, strict=True)
+    axes_of = list(product(TARGETS, [(0, None), (None, 0), (0, 0)]))
+
+    @jax.jit
+    def run(given):
+        return [
+            jax.vmap(lambda a, b, target=target: bind(target, a, b, case[0]), axes)(
+                *(
+                    given[operand] if axis is None else jnp.zeros((0, *given[operand].shape))
+                    for operand, axis in zip(OPERANDS[target], axes, strict=True)
+                )
+            )
+            for target, axes in axes_of
         ]
-        run = jax.vmap(lambda a, b, target=target: bind(target, a, b, case[0]), in_axes=axes)
-        assert jax.jit(run)(*stacked).shape == (0, *given[target].shape)
+
+    for (target, axes), out in zip(axes_of, run(given), strict=True):
+        assert out.shape == (0, *given[target].shape), (target, axes)
 
 
 def test_without_jit():
     case = CASES["2-D"]
-    given = arrays(case, "float32")
-    check("y", case, given["x"], given["w"], convolve(given["x"], given["w"], case[0]))
+    x, w = map(jnp.asarray, (arrays(case, "float32")[name] for name in "xw"))
+    check("y", case, x, w, convolve(x, w, case[0]))
     with jax.disable_jit():
-        check("y", case, given["x"], given["w"], convolve(given["x"], given["w"], case[0]))
+        check("y", case, x, w, convolve(x, w, case[0]))
 
 
 def lowered(function, *arguments, platform):

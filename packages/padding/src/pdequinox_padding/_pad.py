@@ -11,9 +11,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from pdequinox_operators.checks import array, widths as parse_widths
+
 from ._boundary import Boundary, BoundaryMode, Kind, KINDS
 from ._extension import period, Run, runs, source
-from pdequinox_operators.checks import array, widths as parse_widths
 
 
 WallValue: TypeAlias = ArrayLike | tuple["WallValue", ...] | None
