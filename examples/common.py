@@ -30,7 +30,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def parse_options(description: str) -> argparse.Namespace:
-    """The command line: `short`, `seed` and `output`, the folder for the results or `None`."""
+    """Reads the command line: `short`, `seed` and `output`, a folder for the results or `None`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--short", action="store_true", help="a run of seconds, to test the code")
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and batches")
@@ -44,7 +44,9 @@ def parse_options(description: str) -> argparse.Namespace:
 
 
 def batches(data: Batch, batch_size: int, seed: int) -> Iterator[Batch]:
-    """Endless random batches: every sample once per epoch, but for an incomplete last batch."""
+    """Yields random batches without end: every sample once per epoch, but for an incomplete last
+    batch.
+    """
     num_samples = len(data[0])
     if num_samples < batch_size:
         raise ValueError(f"`batch_size` must be at most {num_samples}, got {batch_size}.")
@@ -58,7 +60,7 @@ def batches(data: Batch, batch_size: int, seed: int) -> Iterator[Batch]:
 
 @functools.cache
 def make_optimiser(num_steps: int, learning_rate: float) -> optax.GradientTransformation:
-    """Adam (https://arxiv.org/abs/1412.6980) with a learning rate that falls to 0 like a cosine.
+    """Makes Adam (https://arxiv.org/abs/1412.6980) with a learning rate falling to 0 like a cosine.
 
     Cached, so that networks of the same structure share one compiled step.
     """
@@ -132,8 +134,8 @@ def num_parameters(network: eqx.Module) -> int:
 
 
 def relative_error(prediction: np.ndarray, truth: np.ndarray, num_axes: int) -> np.ndarray:
-    """The normalised root-mean-square error `||prediction - truth|| / ||truth||`, with the norms
-    over the last `num_axes` axes.
+    """Gives the normalised root-mean-square error `||prediction - truth|| / ||truth||`, with the
+    norms over the last `num_axes` axes.
     """
     axes = tuple(range(-num_axes, 0))
     difference = np.sum((prediction - truth) ** 2, axis=axes)
@@ -147,7 +149,7 @@ def draw_field(
     limit: float,
     aspect: str = "equal",
 ) -> AxesImage:
-    """Colours from blue at `-limit` to red at `limit`."""
+    """Draws a field in colours from blue at `-limit` to red at `limit`."""
     return panel.imshow(
         values.T,
         extent=extent,
@@ -170,14 +172,14 @@ def draw_band(
     label: str,
     quantiles: tuple[float, float] = (0, 1),
 ) -> None:
-    """The median of the runs as a line, and two quantiles, by default their range, as a band."""
+    """Draws the median of the runs as a line, and quantiles, by default the range, as a band."""
     low, middle, high = np.quantile(runs, [quantiles[0], 0.5, quantiles[1]], axis=0)
     panel.plot(positions, middle, color=colour, label=label, linewidth=1.6)
     panel.fill_between(positions, low, high, color=colour, alpha=0.25, linewidth=0)
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on beside the code: the processor and the versions."""
+    """Tells what the numbers depend on beside the code: the processor and the versions."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -205,7 +207,7 @@ def machine_line() -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of aligned columns, the first to the left and the others to the right."""
+    """Aligns the columns of a table, the first to the left and the others to the right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
 

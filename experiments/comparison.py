@@ -9,8 +9,8 @@ from jaxtyping import Float
 def heat_matrices(
     num_across: int, num_along: int, spacing: float
 ) -> tuple[Float[np.ndarray, "across across"], Float[np.ndarray, "along along"]]:
-    """The finite-volume matrices of `-u_xx` on an axis from a cold to an insulated wall, and on a
-    periodic one.
+    """Gives the finite-volume matrices of `-u_xx` on an axis from a cold to an insulated wall, and
+    on a periodic one.
 
     Heat flows at `(u_1 - u_2) / h` between neighbouring cells of width `h`, and at `u / (h / 2)`
     through the cold wall, which is half a cell from its cell's centre: `(3 u_1 - u_2) / h^2` there,
@@ -27,14 +27,14 @@ def heat_matrices(
 def error_map(
     prediction: Float[np.ndarray, "S C *space"], truth: Float[np.ndarray, "S C *space"]
 ) -> Float[np.ndarray, "*space"]:
-    """The squared error of each cell, over the squared truth of the average cell: means over the
-    samples. Its mean over any cells is the square of the relative error there.
+    """Gives the squared error of each cell, over the squared truth of the average cell: means over
+    the samples. Its mean over any cells is the square of the relative error there.
     """
     return np.mean((prediction - truth) ** 2, axis=(0, 1)) / np.mean(truth**2)
 
 
 def relative_errors(parts: dict[str, Float[np.ndarray, "runs *cells"]]) -> dict[str, list[float]]:
-    """The relative errors on parts of the domain, one per run, from the error maps there."""
+    """Gives the relative errors on parts of the domain, one per run, from the error maps there."""
     return {
         name: [float(f"{np.sqrt(run.mean()):.4g}") for run in part] for name, part in parts.items()
     }
@@ -43,13 +43,13 @@ def relative_errors(parts: dict[str, Float[np.ndarray, "runs *cells"]]) -> dict[
 def typical_sample(
     predictions: Sequence[Float[np.ndarray, "S C *space"]], truth: Float[np.ndarray, "S C *space"]
 ) -> int:
-    """The sample on which the errors of all networks are nearest to what they are on average."""
+    """Finds the sample on which the errors of all networks are nearest to those on average."""
     squares = np.mean((np.stack(predictions) - truth) ** 2, axis=tuple(range(2, truth.ndim + 1)))
     ratios = squares / squares.mean(axis=1, keepdims=True)
     return int(np.argmin(np.abs(np.log(ratios)).max(axis=0)))
 
 
 def median_and_range(runs: Sequence[float], digits: int = 3) -> str:
-    """`median (least-greatest)`, or the number if there is one run."""
+    """Writes `median (least-greatest)`, or the number if there is one run."""
     middle, low, high = (f"{f(runs):.{digits}f}" for f in (np.median, np.min, np.max))
     return middle if len(runs) == 1 else f"{middle} ({low}-{high})"
