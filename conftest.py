@@ -1,6 +1,6 @@
 """Settings and fixtures of every test suite of the project."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import hypothesis
 import jax
@@ -26,28 +26,30 @@ hypothesis.settings.load_profile("project")
 
 
 @contextmanager
-def bits(number):
-    """JAX with floats of so many bits. With 64, XLA leaves out most optimisations, which are half
-    of the time of these tests: most people work with 32, where the tests compile as they do.
+def double_precision():
+    """JAX in 64-bit mode, in which XLA leaves out most optimisations: they are half of the time of
+    a test. Most people train in 32-bit mode, where the tests compile as they do.
     """
-    jax.config.update("jax_enable_x64", number == 64)
-    jax.config.update("jax_disable_most_optimizations", number == 64)
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update(name, True)
     yield
     jax.config.update("jax_enable_x64", False)
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update(name, before)
 
 
 @pytest.fixture
 def x64():
     """JAX in 64-bit mode for the length of a test."""
-    with bits(64):
+    with double_precision():
         yield
 
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     """JAX's default float, in 32-bit and in 64-bit mode."""
-    with bits(int(request.param[-2:])):
+    with double_precision() if request.param == "float64" else nullcontext():
         yield jnp.dtype(request.param)
 
 

@@ -400,17 +400,25 @@ def test_resampling_commutes_with_the_layer(boundary_mode, grids, num_modes, met
             layer = eqx.tree_at(lambda f: f.weights_imag, layer, imag)
         waves.append((amplitudes, wavenumbers))
 
+    @jax.jit
+    def results(layer, coarse, fine):
+        """On both grids, and each of them from the other."""
+        on_coarse, on_fine = layer(coarse), layer(fine)
+        to_fine = layer(coarse, output_shape=grids[1])
+        to_coarse = layer(fine, output_shape=grids[0])
+        return on_coarse, on_fine, to_coarse, to_fine, resample(on_coarse, output_shape=grids[1])
+
     coarse, fine = (sample(waves, ends, grid) for grid in grids)
-    on_coarse, on_fine = on_grid(layer, coarse, None), on_grid(layer, fine, None)
+    on_coarse, on_fine, to_coarse, to_fine, resampled = results(layer, coarse, fine)
     _, bound = oracles.spectral_convolution(fine, layer.weights_real, layer.weights_imag, ends)
     # When it is resampled, at most `prod(2 m)` coefficients come of an output within the bound.
     steps = (1 + math.prod(2 * m for m in num_modes)) * rounding_steps(layer, *grids)
     close = lambda actual, expected: np.testing.assert_allclose(
         actual, expected, rtol=0, atol=2 * steps * np.finfo(float).eps * bound
     )
-    close(on_grid(layer, coarse, grids[1]), on_fine)
-    close(on_grid(layer, fine, grids[0]), on_coarse)
-    close(on_grid(resample, on_coarse, grids[1]), on_fine)
+    close(to_fine, on_fine)
+    close(to_coarse, on_coarse)
+    close(resampled, on_fine)
 
 
 def test_one_number_of_points_for_every_axis():
