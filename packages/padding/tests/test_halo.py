@@ -112,7 +112,7 @@ def test_half_precision_is_sent_and_single_is_summed(mode):
     found = {"ppermute": set(), "add": set()}
     x = jnp.zeros((2, 6), jnp.bfloat16)
     for equation in jax.make_jaxpr(both, axis_env=[("a", 3)])(x).eqns:
-        dtype = equation.invars[0].aval.dtype
+        dtype = equation.outvars[0].aval.dtype
         if jnp.issubdtype(dtype, jnp.floating):
             found.get(str(equation.primitive).removesuffix("_any"), set()).add(str(dtype))
     assert found == {"ppermute": {"bfloat16"}, "add": {"float32"}}
