@@ -39,6 +39,8 @@ TYPES = {"theirs": pdequinox.conv.SpectralConv, "ours": pdequinox_spectralconv.S
 
 
 @functools.cache
+@jax.numpy_rank_promotion("allow")
+@jax.numpy_dtype_promotion("standard")
 def found(name, kind, sharding, what):
     """The collectives of a program, and whether its result is split as the field is."""
     shape, spec = SPECS[sharding]
