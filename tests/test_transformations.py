@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import importlib
 import io
+import math
 import pickle
 from collections.abc import Callable
 
@@ -762,6 +763,9 @@ def counted(case, half, batch):
     spatial = (points,) if len(case.column.spatial) == 1 else RECTANGLES[points * batch]
     if batch > 1 and len(spatial) == 2:
         spatial = (spatial[0] // batch, spatial[1])
+    # As many points are summed over in a layer whose output has more of them: float16 ends at 65504.
+    growth = -(-math.prod(case.y.shape[1:]) // math.prod(case.x.shape[1:]))
+    spatial = (spatial[0] // growth, *spatial[1:])
     x = np.ones((case.column.in_channels, *spatial), np.float32)
     layer = jax.tree.map(jnp.zeros_like, case.layer)
     gradient = jax.jit(jax.grad(lambda layer: jnp.sum(case.column.plain(layer, x))))(layer)

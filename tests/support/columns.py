@@ -260,7 +260,7 @@ COLUMNS = {
         witness=CONV_TRANSPOSE,
     ),
     "SpectralConv-periodic": Column(
-        layer_of(SpectralConv, 2, (2, 3), transform="product"),
+        layer_of(SpectralConv, 2, (2, 3), method="product"),
         spectral_periodic,
         in_channels=2,
         spatial=(5, 6),
@@ -270,7 +270,7 @@ COLUMNS = {
         witness=CONV,
     ),
     "SpectralConv-walls": Column(
-        layer_of(SpectralConv, 1, 4, transform="fft", boundary_mode=[("neumann", "dirichlet")]),
+        layer_of(SpectralConv, 1, 4, method="fft", boundary_mode=[("neumann", "dirichlet")]),
         spectral_quarter_waves,
         in_channels=2,
         spatial=(6,),

@@ -58,14 +58,14 @@ class Request(NamedTuple):
     """
 
     sizes: Mapping[str, int]
-    shapes: Sequence[tuple[int, ...]]
+    shapes: Sequence[Shape]
     specs: Sequence[Spec]
 
     def count(self, axes: Axes) -> int:
         """Counts the blocks of an axis of an array that is split over these axes of the mesh."""
         return prod(self.sizes[axis] for axis in axes)
 
-    def blocks(self, specs: Sequence[Spec]) -> list[tuple[int, ...]]:
+    def blocks(self, specs: Sequence[Spec]) -> list[Shape]:
         """Lists the shapes of a device's blocks."""
         return [
             tuple(n // self.count(axes) for n, axes in zip(shape, spec, strict=True))
@@ -132,7 +132,7 @@ class Request(NamedTuple):
 
 def on_auto_axes(
     function: Callable[..., Array],
-    shape: tuple[int, ...],
+    shape: Shape,
     spec: Callable[..., Spec],
     *operands: Array,
 ) -> Array:
@@ -193,7 +193,7 @@ def equally_varying(*values: Array) -> Sequence[Array]:
 
 
 def transposed(
-    function: Callable[[Array], Array], shape: tuple[int, ...]
+    function: Callable[[Array], Array], shape: Shape
 ) -> Callable[[Array], Array]:
     """Makes the transpose of a linear function of an array of that shape, which varies over the
     mesh as the function's result does.
@@ -248,7 +248,7 @@ class Sharding(NamedTuple):
 def _partitioned(
     split: Callable[[Request], Split],
     rule: tuple[str, dict[str, int]],
-    shapes: Sequence[tuple[int, ...]],
+    shapes: Sequence[Shape],
     dtype: Any,
     precision: str | None,
 ) -> Callable[..., Array]:
@@ -280,7 +280,7 @@ def _partitioned(
     return call
 
 
-def _notation(shapes: Sequence[tuple[int, ...]], factors: Factors) -> tuple[str, dict[str, int]]:
+def _notation(shapes: Sequence[Shape], factors: Factors) -> tuple[str, dict[str, int]]:
     """That of `jax.experimental.custom_partitioning`: of axes that are split alike, the greatest
     common divisor of their sizes is, and the rest of each is not.
     """
@@ -309,7 +309,7 @@ def _notation(shapes: Sequence[tuple[int, ...]], factors: Factors) -> tuple[str,
     return rule, {word: size for word, size in given.items() if word not in whole}
 
 
-def _found(mesh: Any, sharding: Any, shape: tuple[int, ...]) -> Spec:
+def _found(mesh: Any, sharding: Any, shape: Shape) -> Spec:
     """How a sharding of XLA's splits an array: over the axes of the mesh along which the first
     points of the devices' blocks grow, the major one first, where they grow the most. An axis that
     is split in another way, as over a part of an axis of the mesh, counts as not split.

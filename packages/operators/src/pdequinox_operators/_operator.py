@@ -193,7 +193,7 @@ class Operator:
         value = self.primitive.bind(*primals, **parameters)
         tangent, *_ = tangents
         if type(tangent) is ad.Zero:
-            return value, ad.Zero.from_primal_value(value)
+            return value, ad.Zero(jax.typeof(value).to_tangent_aval())
         return value, self.primitive.bind(tangent, *primals[1:], **parameters)
 
     def _transpose_rule(self, cotangent: Any, operand: Any, *others: Any, **parameters: Any) -> Any:

@@ -43,7 +43,7 @@ class Axis(NamedTuple):
         return (self.taps - 1) * self.dilation + 1
 
     @property
-    def padding(self) -> tuple[int, int]:
+    def padding(self) -> tuple[Any, Any]:
         """How far beyond its points `x` is read; negative, how many points are not read."""
         upper = (self.out - 1) * self.stride + self.span - self.lower - self.size
         return (self.lower, upper)
@@ -85,7 +85,7 @@ class Window(NamedTuple):
         pairs = zip(self.axes, changes, strict=True)
         return self._replace(axes=tuple(axis._replace(**change) for axis, change in pairs))
 
-    def shape(self, target: str, samples: Any, channels: tuple[int, int]) -> Shape:
+    def shape(self, target: str, samples: Any, channels: tuple[Any, Any]) -> Shape:
         """The shape of `x`, `w` or `y`, where `x` and `y` have so many channels in all."""
         c, o = channels
         return {
@@ -94,7 +94,7 @@ class Window(NamedTuple):
             "y": (samples, o, *self.out),
         }[target]
 
-    def channels(self, target: str, a: Shape, b: Shape) -> tuple[int, int]:
+    def channels(self, target: str, a: Shape, b: Shape) -> tuple[Any, Any]:
         """The channels of `x` and of `y`, from the shapes of the two arrays that are given."""
         if target == "x":
             return b[1] * self.groups, a[1]
@@ -231,11 +231,15 @@ def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
     """Makes the function of `x` and `w` that gives `y`."""
 
     def convolve(x: Array, w: Array, window: Window = window) -> Array:
+        padding = window.padding
+        if not _known(padding):
+            # XLA's convolution takes numbers, its padding takes sizes that `jax.export` left open.
+            x, padding = pad_zeros(x, padding), ((0, 0),) * len(window.axes)
         return lax.conv_general_dilated(
             x,
             w,
             window.stride,
-            window.padding,
+            padding,
             rhs_dilation=window.dilation,
             feature_group_count=window.groups,
         )
@@ -254,8 +258,12 @@ def is_padded_product(window: Window) -> bool:
     """Tells whether there is one tap only, and padding, where `y` is zero. XLA's CPU backend
     (jaxlib 0.10.2) reads beyond the field in a convolution of that kind.
     """
-    known = all(isinstance(n, int) for pair in window.padding for n in pair)
-    return known and set(window.taps) == {1} and max(map(max, window.padding)) > 0
+    padding = window.padding
+    return _known(padding) and set(window.taps) == {1} and max(map(max, padding)) > 0
+
+
+def _known(padding: Pairs) -> bool:
+    return all(isinstance(n, int) for pair in padding for n in pair)
 
 
 def _hits(axis: Axis) -> tuple[int, int]:

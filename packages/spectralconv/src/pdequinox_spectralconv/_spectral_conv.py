@@ -189,12 +189,17 @@ class SpectralConv(eqx.Module):
 
         An array of shape `(out_channels, *output_shape)`.
 
-        **Raises:** `ValueError` or `TypeError` for an input of another shape or dtype, and for a
-        grid that does not hold all modes.
+        **Raises:** `ValueError` or `TypeError` for an input of another shape or dtype, for a grid
+        that does not hold all modes, and for sizes that `jax.export` leaves open.
         """
         del key
         dims = self.num_spatial_dims
         x = sample(x, dims, self.in_channels, self.weights_real.dtype)
+        if not all(isinstance(n, int) for n in x.shape[1:]):
+            raise ValueError(
+                "`x` must have known sizes along the axes of space, because the modes of a "
+                f"`SpectralConv` depend on them, got shape {x.shape}; only the batch may be open."
+            )
         axes = bases(self.boundary, self.num_modes)
         shapes = {"": x.shape[1:]}
         if output_shape is not None:

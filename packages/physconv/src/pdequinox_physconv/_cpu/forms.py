@@ -346,30 +346,53 @@ def shifted(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arr
 )
 def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Array:
     """The transpose of a strided convolution, at stride 1: the points of `x` whose position plus
-    `lower` is `r` modulo the stride `s` are channels of their own, and see the taps `r + s * a` of
-    the kernel alone. (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional
-    layer?", arXiv:1609.07009.)
+    `lower` is `r` modulo the stride `s` see the taps `r + s * a` of the kernel only. Phases with as
+    many taps are channels of one convolution. (Shi et al. 2016, "Is the deconvolution layer the
+    same as a convolutional layer?", arXiv:1609.07009, which fills the kernel up with zeros to taps
+    for all: these would carry a NaN to points that do not see it.)
     """
     s, c, dims = window.stride, w.shape[1], len(window.axes)
-    taps = tuple(-(-k // step) for k, step in zip(window.taps, s, strict=True))
-    w = pad_zeros(
-        w, tuple((0, k * step - n) for k, step, n in zip(taps, s, window.taps, strict=True))
-    )
-    w = w.reshape(w.shape[0], c, *(v for pair in zip(taps, s, strict=True) for v in pair))
-    w = w.transpose(0, 1, *(3 + 2 * i for i in range(dims)), *(2 + 2 * i for i in range(dims)))
     # Point `r + s * m - lower` of `x` is point `m - first` of phase `r`.
     first = tuple(low // step for low, step in zip(window.lower, s, strict=True))
-    last = tuple(
-        (n - 1 + low) // step for n, low, step in zip(window.size, window.lower, s, strict=True)
-    )
+    last = tuple((a.size - 1 + a.lower) // a.stride for a in window.axes)
     coarse = window.but(
         size=tuple(b - a + 1 for a, b in zip(first, last, strict=True)),
-        taps=taps,
         stride=(1,) * dims,
         lower=first,
     )
-    x = inner("x", y, w.reshape(w.shape[0], c * prod(s), *taps), coarse)
-    x = x.reshape(x.shape[0], c, *s, *coarse.size)
+
+    def of_phases(chosen: tuple[range, ...], taps: Shape) -> Array:
+        """Those phases, as the axes after the channels."""
+        counts = tuple(map(len, chosen))
+        if 0 in taps:
+            return jnp.zeros((y.shape[0], c, *counts, *coarse.size), y.dtype)
+        start = (0, 0, *(phases.start for phases in chosen))
+        kernel = w
+        for axis, (k, step, count) in enumerate(zip(taps, s, counts, strict=True)):
+            # The taps `r + step * a` of the chosen `r`, at place `(a, r)`.
+            at = [start[2 + axis] + step * a for a in range(k)]
+            rows = [lax.slice_in_dim(kernel, i, i + count, axis=2 + 2 * axis) for i in at]
+            kernel = jnp.stack(rows, axis=2 + 2 * axis)
+        order = (*(3 + 2 * i for i in range(dims)), *(2 + 2 * i for i in range(dims)))
+        kernel = kernel.transpose(0, 1, *order).reshape(w.shape[0], c * prod(counts), *taps)
+        part = inner("x", y, kernel, coarse.but(taps=taps))
+        return part.reshape(part.shape[0], c, *counts, *coarse.size)
+
+    # The first phases of an axis have one tap more than the others, unless all have as many.
+    choices = []
+    for k, step in zip(window.taps, s, strict=True):
+        more = (k - 1) % step + 1
+        most = -(-k // step)
+        choices.append([(range(more), most), (range(more, step), most - 1)][: 1 + (more < step)])
+
+    def together(chosen: list[tuple[range, int]]) -> Array:
+        axis = len(chosen)
+        if axis == dims:
+            return of_phases(tuple(r for r, _ in chosen), tuple(k for _, k in chosen))
+        parts = [together([*chosen, choice]) for choice in choices[axis]]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=2 + axis)
+
+    x = together([])
     x = x.transpose(0, 1, *(v for i in range(dims) for v in (2 + dims + i, 2 + i)))
     x = x.reshape(*x.shape[:2], *(n * step for n, step in zip(coarse.size, s, strict=True)))
     start = tuple(low % step for low, step in zip(window.lower, s, strict=True))
