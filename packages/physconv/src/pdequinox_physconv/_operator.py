@@ -111,7 +111,8 @@ def _derivative(place: int, cotangent: Any, a: Any, b: Any, *, target: str, **re
     names = OPERANDS[target]
     given = {target: cotangent, names[1 - place]: (a, b)[1 - place]}
     operands = [given[name] for name in OPERANDS[names[place]]]
-    return trilinear(*operands, target=names[place], **rest)
+    operator = trilinear if "extended" in rest else task
+    return operator(*operands, target=names[place], **rest)
 
 
 def _batch(
@@ -186,7 +187,14 @@ def _task_shape(
 
 
 # On the arrays of a window, after their extension: what a platform has a form for.
-task = Operator("pdequinox_task", _apply_task, shape=_task_shape, lower={"cpu": by_choice})
+task = Operator(
+    "pdequinox_task",
+    _apply_task,
+    bilinear=_derivative,
+    shape=_task_shape,
+    lower={"cpu": by_choice},
+    product=True,
+)
 
 # On fields, which are extended.
 trilinear = Operator(
