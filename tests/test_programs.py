@@ -5,9 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from mesh_cases import ON_MESHES
-
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
@@ -34,8 +31,6 @@ def other(x, y):
 print(loop(step) == loop(jax.jit(lambda *xy: step(*xy))) == loop(other))
 print(loop(step) == loop(lambda x, y: (jnp.sin(y) - x, x * y)), "call" in loop(step))
 """
-
-pytestmark = pytest.mark.skipif(not ON_MESHES, reason="The tool needs a recent JAX.")
 
 
 def run(*arguments):

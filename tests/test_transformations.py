@@ -7,6 +7,7 @@ are `demanded` of them regardless.
 """
 
 import concurrent.futures
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -28,6 +29,7 @@ from jax.experimental import checkify
 from jax.experimental.jet import jet
 from jax.sharding import PartitionSpec as P
 
+from pdequinox_operators import plain_operations as plain_operations_of_jax
 from pdequinox_padding import pad
 from pdequinox_physconv import PhysicsConv, PhysicsConvTranspose
 
@@ -342,8 +344,14 @@ def sequential(case):
     case.close(actual, np.asarray(wanted, np.float64), size * largest(x), 2 * case.terms + 1)
 
 
-@once()
-def shard_map(case):
+@once(operations=("ours", "plain"))
+def shard_map(case, operations):
+    context = contextlib.nullcontext if operations == "ours" else plain_operations_of_jax
+    with context():
+        check_shard_map(case)
+
+
+def check_shard_map(case):
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     x, c = case.field(1, 8), jnp.stack([case.cotangent(seed) for seed in range(8)])
     split = jax.shard_map(
@@ -364,42 +372,52 @@ def shard_map(case):
 
 # Checkpoints --------------------------------------------------------------------------------------
 
-POLICIES = {
-    name: getattr(jax.checkpoint_policies, name)
-    for name in (
-        "everything_saveable",
-        "nothing_saveable",
-        "dots_saveable",
-        "checkpoint_dots",
-        "dots_with_no_batch_dims_saveable",
-        "checkpoint_dots_with_no_batch_dims",
-    )
-} | {
-    "offload_dot_with_no_batch_dims": jax.checkpoint_policies.offload_dot_with_no_batch_dims(
-        "device", "pinned_host"
-    ),
-    "save_any_names_but_these": jax.checkpoint_policies.save_any_names_but_these("y"),
-    "save_anything_except_these_names": (
-        jax.checkpoint_policies.save_anything_except_these_names("y")
-    ),
-    "save_only_these_names": jax.checkpoint_policies.save_only_these_names("y"),
-    "save_and_offload_only_these_names": (
-        jax.checkpoint_policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=["y"],
-            names_which_can_be_offloaded=[],
-            offload_src="device",
-            offload_dst="pinned_host",
+
+def convolutions_saveable(primitive, *_, **__):
+    return primitive is jax.lax.conv_general_dilated_p
+
+
+POLICIES = (
+    {"convolutions_saveable": convolutions_saveable}
+    | {
+        name: getattr(jax.checkpoint_policies, name)
+        for name in (
+            "everything_saveable",
+            "nothing_saveable",
+            "dots_saveable",
+            "checkpoint_dots",
+            "dots_with_no_batch_dims_saveable",
+            "checkpoint_dots_with_no_batch_dims",
         )
-    ),
-    "save_from_both_policies": jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.dots_saveable,
-        jax.checkpoint_policies.save_only_these_names("y"),
-    ),
-}
+    }
+    | {
+        "offload_dot_with_no_batch_dims": jax.checkpoint_policies.offload_dot_with_no_batch_dims(
+            "device", "pinned_host"
+        ),
+        "save_any_names_but_these": jax.checkpoint_policies.save_any_names_but_these("y"),
+        "save_anything_except_these_names": (
+            jax.checkpoint_policies.save_anything_except_these_names("y")
+        ),
+        "save_only_these_names": jax.checkpoint_policies.save_only_these_names("y"),
+        "save_and_offload_only_these_names": (
+            jax.checkpoint_policies.save_and_offload_only_these_names(
+                names_which_can_be_saved=["y"],
+                names_which_can_be_offloaded=[],
+                offload_src="device",
+                offload_dst="pinned_host",
+            )
+        ),
+        "save_from_both_policies": jax.checkpoint_policies.save_from_both_policies(
+            jax.checkpoint_policies.dots_saveable,
+            jax.checkpoint_policies.save_only_these_names("y"),
+        ),
+    }
+)
 
 
 def test_all_policies_are_there():
-    assert {name for name in vars(jax.checkpoint_policies) if name[0] != "_"} == set(POLICIES)
+    known = {name for name in vars(jax.checkpoint_policies) if name[0] != "_"}
+    assert known | {"convolutions_saveable"} == set(POLICIES)
 
 
 @once(policy=POLICIES)
@@ -429,7 +447,7 @@ def saves_result(case, policy):
     return any(a.size == y.size and np.allclose(a, y, rtol=0, atol=atol) for a in kept)
 
 
-@once(policy=("dots_saveable", "checkpoint_dots"))
+@once(policy=("convolutions_saveable", "dots_saveable", "checkpoint_dots"))
 def checkpoint_saves(case, policy):
     assert saves_result(case, policy)
 
@@ -592,12 +610,11 @@ def export_with_open_space(case):
 @once(demanded=True)
 def plain_operations(case):
     """Everything is traced in JAX's own operations, with the same values."""
-    operators = importlib.import_module("pdequinox_operators")
     loss = lambda layer, x: jnp.sum(jax.vmap(call, (None, 0))(layer, x[None]) ** 2)
     # Functions of their own, which no other row has traced.
     value = lambda layer, x: layer(x)
     derivative = jax.grad(loss, (0, 1))
-    with operators.plain_operations():
+    with plain_operations_of_jax():
         for function in (value, derivative):
             jaxpr = jax.make_jaxpr(function)(case.layer, case.x)
             names = set(primitives(jaxpr))
@@ -763,7 +780,7 @@ def counted(case, half, batch):
     spatial = (points,) if len(case.column.spatial) == 1 else RECTANGLES[points * batch]
     if batch > 1 and len(spatial) == 2:
         spatial = (spatial[0] // batch, spatial[1])
-    # As many points are summed over in a layer whose output has more of them: float16 ends at 65504.
+    # As many are summed over in a layer whose output has more points: float16 ends at 65504.
     growth = -(-math.prod(case.y.shape[1:]) // math.prod(case.x.shape[1:]))
     spatial = (spatial[0] // growth, *spatial[1:])
     x = np.ones((case.column.in_channels, *spatial), np.float32)

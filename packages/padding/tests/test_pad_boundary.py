@@ -99,7 +99,7 @@ def test_rows_hold_together(kind):
     assert kind.sign in ((-1, 1) if kind.mirror is not None else (0, 1))
     # An odd mirror on a stored node would hold that node at the wall's value.
     assert (kind.mirror, kind.sign) != (0, -1)
-    assert (kind.basis is None) == kind.wraps
+    assert (kind.as_wall().mirror is None) == kind.wraps
 
 
 def named_modes(path):

@@ -3,7 +3,7 @@
 Each function that asks which version it is says which one ends the question.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 from jax import lax
 from jax._src import checkify
 from jax._src.interpreters import partial_eval as pe
+from jax._src.named_sharding import DuplicateSpecError as DuplicateSpecError
 from jax.experimental import jet
 from jax.interpreters import ad
 
@@ -55,15 +56,15 @@ def register_checkify(primitive: Any) -> None:
     checkify.error_checks[primitive] = partial(rule, primitive)
 
 
-def register_saveable(primitive: Any, stands_for: Sequence[Callable[..., Any]]) -> None:
-    """Makes the policies of `jax.checkpoint` that save products save the primitive's result.
+def register_saveable(primitive: Any, saved_as: Collection[str]) -> None:
+    """Makes the policies of `jax.checkpoint` that save JAX's own products or convolutions save the
+    primitive's result.
 
-    Policies ask which primitive an equation has. `stands_for` holds, for each of JAX's primitives
-    in whose place the policy is asked as well, a function `f(policy, avals)` that asks it.
-    Otherwise the rule does what JAX does without one (`partial_eval_jaxpr_custom` in
-    `jax/_src/interpreters/partial_eval.py`): an equation with an unknown operand goes to the
-    backward pass; one whose operands are known is carried out in the forward pass, and in the
-    backward pass once more if its result is not saved.
+    Policies ask which primitive an equation has. They are asked here about the primitive itself and
+    about those that it is to be saved as. Otherwise the rule does what JAX does without one
+    (`partial_eval_jaxpr_custom` in `jax/_src/interpreters/partial_eval.py`): an equation with an
+    unknown operand goes to the backward pass; one whose operands are known is carried out in the
+    forward pass, and in the backward pass once more if its result is not saved.
     """
 
     def rule(policy: Any, unknown: Any, known_there: Any, equation: Any) -> Any:
@@ -76,7 +77,7 @@ def register_saveable(primitive: Any, stands_for: Sequence[Callable[..., Any]]) 
             return None, equation, [True], [True], missing
         avals = [x.aval for x in equation.invars]
         answers = [policy(primitive, *avals, **equation.params)]
-        answers += [ask(policy, avals) for ask in stands_for]
+        answers += [_ASK[name](policy, avals) for name in saved_as]
         # What a policy would move to the host's memory stays on the device.
         if any(isinstance(pe.ensure_enum(a), pe.SaveableType | pe.Offloadable) for a in answers):
             return equation, None, [False], [False], []
@@ -85,10 +86,13 @@ def register_saveable(primitive: Any, stands_for: Sequence[Callable[..., Any]]) 
     pe.partial_eval_jaxpr_custom_rules[primitive] = rule
 
 
-def ask_as_product(policy: Any, avals: Sequence[Any]) -> Any:
-    """Asks a policy of `jax.checkpoint` whether it saves a product without batch axes."""
-    dimensions = (((0,), (0,)), ((), ()))
-    return policy(lax.dot_general_p, *avals[:2], dimension_numbers=dimensions)
+# Whether a policy of `jax.checkpoint` saves these: a product is one without axes of a batch.
+_ASK = {
+    "product": lambda policy, avals: policy(
+        lax.dot_general_p, *avals[:2], dimension_numbers=(((0,), (0,)), ((), ()))
+    ),
+    "convolution": lambda policy, avals: policy(lax.conv_general_dilated_p, *avals[:2]),
+}
 
 
 def for_export(context: Any) -> bool:

@@ -22,7 +22,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from ._jax import for_export, mesh_of, varying
+from ._jax import DuplicateSpecError, for_export, mesh_of, varying
 from .checks import sum_dtype
 
 
@@ -150,13 +150,12 @@ def on_auto_axes(
         return function(*operands)
     asked = spec(*(_axes(s, v.ndim) for s, v in zip(shardings, operands, strict=True)))
     result = tuple(_even(axes, mesh.shape, [n]) for n, axes in zip(shape, asked, strict=True))
+    axes = tuple(mesh.explicit_axes)
     try:
         out_sharding = _named(mesh, result)
-        axes = tuple(mesh.explicit_axes)
         return jax.sharding.auto_axes(function, axes=axes, out_sharding=out_sharding)(*operands)
-    except Exception as error:
-        if type(error).__name__ != "DuplicateSpecError":
-            raise
+    except DuplicateSpecError as error:
+        # How a batch is split comes to light here only: `jax.vmap` adds it to the result's.
         raise ValueError(
             "A weight must not be split over an axis of the mesh that splits the samples or points "
             f"of `x` too, if that axis is explicit, got {[str(jax.typeof(v)) for v in operands]}. "
@@ -192,9 +191,7 @@ def equally_varying(*values: Array) -> Sequence[Array]:
     ]
 
 
-def transposed(
-    function: Callable[[Array], Array], shape: Shape
-) -> Callable[[Array], Array]:
+def transposed(function: Callable[[Array], Array], shape: Shape) -> Callable[[Array], Array]:
     """Makes the transpose of a linear function of an array of that shape, which varies over the
     mesh as the function's result does.
     """
@@ -212,16 +209,18 @@ class Sharding(NamedTuple):
     - `factors(shapes, **parameters)`: what the axes of the operands and of the result count.
     - `split(request, **parameters)`: what to do with a [`pdequinox_operators.Request`][]. XLA moves
         blocks where the answer is not what it asked for.
+    - `packages`: the names of the packages whose code `split` runs, its own and this one aside.
     """
 
     factors: Callable[..., Factors]
     split: Callable[..., Split]
+    packages: tuple[str, ...] = ()
 
     def partitioned(
         self, name: str, context: Any, precision: str | None, **parameters: Any
     ) -> Callable[..., Array] | None:
-        """The operator as a call that XLA partitions by asking `split`; `None` where XLA cannot
-        ask: there is one device, the program is exported, or a size is open.
+        """Makes the operator a call that XLA partitions by asking `split`. Returns `None` where XLA
+        cannot ask: there is one device, the program is exported, or a size is open.
         """
         shapes = [aval.shape for aval in (*context.avals_in, *context.avals_out)]
         known = all(isinstance(n, int) for shape in shapes for n in shape)
@@ -234,8 +233,8 @@ class Sharding(NamedTuple):
         )
         # JAX's cache on disk does not see what `split` is. Without the key below it could take
         # programs for the same that differ in nothing but the parameters, or in the version.
-        names = (__name__.partition(".")[0], self.split.__module__.partition(".")[0])
-        versions = [sys.modules[module].__version__ for module in names]
+        names = [module.partition(".")[0] for module in (__name__, self.split.__module__)]
+        versions = [sys.modules[module].__version__ for module in (*names, *self.packages)]
         key = hashlib.sha256(repr((name, versions, precision, parameters)).encode()).hexdigest()
 
         def with_key(*operands: Array) -> Array:
@@ -281,8 +280,9 @@ def _partitioned(
 
 
 def _notation(shapes: Sequence[Shape], factors: Factors) -> tuple[str, dict[str, int]]:
-    """That of `jax.experimental.custom_partitioning`: of axes that are split alike, the greatest
-    common divisor of their sizes is, and the rest of each is not.
+    """Writes the rule in the notation of `custom_partitioning`. Axes that are split alike share a
+    factor, the greatest common divisor of their sizes; what remains of each axis is a factor of its
+    own, which is not split.
     """
     common: dict[Any, int] = {}
     for shape, names in zip(shapes, factors, strict=True):
@@ -310,10 +310,15 @@ def _notation(shapes: Sequence[Shape], factors: Factors) -> tuple[str, dict[str,
 
 
 def _found(mesh: Any, sharding: Any, shape: Shape) -> Spec:
-    """How a sharding of XLA's splits an array: over the axes of the mesh along which the first
-    points of the devices' blocks grow, the major one first, where they grow the most. An axis that
+    """Finds over which axes of the mesh a sharding of XLA's splits every axis of an array. One that
     is split in another way, as over a part of an axis of the mesh, counts as not split.
     """
+    # If an axis of the array is split over the mesh axes `a_1, ..., a_p`, the major one first, the
+    # block of the device with the coordinates `i_1, ..., i_p` begins at the sum of `i_k l_k`, where
+    # `l_p` is the length of a block, and `l_k` that of as many blocks as `a_(k+1), ..., a_p` have
+    # devices. So the device whose only coordinate is `i_k = 1` begins at `l_k`: these are the axes
+    # along which the beginnings grow, the fastest one first. Whether all the others begin where the
+    # sum says shows whether the array is split so.
     if sharding is None:
         return ((),) * len(shape)
     blocks = sharding.devices_indices_map(shape)

@@ -8,9 +8,9 @@ everything that JAX does. `Operator` writes these rules from the little that is 
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from . import _jax
-from ._mesh import equally_varying, partitioned_marker, Shape, Sharding
+from ._mesh import equally_varying, partitioned_marker, Shape, Sharding, transposed
 from .checks import sum_dtype
 
 
@@ -58,7 +58,7 @@ def add_bias(
 
 
 class Operator:
-    """An operator on arrays, with one result, that JAX treats as one of its own.
+    """Declares an operator on arrays, with one result, that JAX treats as one of its own.
 
     Calls take the operands, and as keywords the `parameters`, hashable values that say which
     operator of the family it is. Inside of `jax.shard_map` operands are made to vary alike; the
@@ -73,11 +73,12 @@ class Operator:
         bilinear: Callable[..., Array] | None = None,
         transpose: Callable[..., Array] | None = None,
         shape: Callable[..., Shape] | None = None,
+        linear: bool = False,
         batch: Callable[..., tuple[Array, int | None]] | None = None,
         sharding: Sharding | None = None,
         lower: Mapping[str, Callable[..., Array]] | None = None,
         lower_alone: bool = False,
-        product: bool = False,
+        saved_as: Collection[str] = (),
     ):
         """Registers the operator with JAX.
 
@@ -87,12 +88,13 @@ class Operator:
         - `apply`: `apply(*operands, **parameters)`, in JAX's own operations. Whatever is not said
             below follows from it.
         - `bilinear`: `bilinear(place, cotangent, a, b, **parameters)`, for an operator that is
-            linear in each of its two operands: the transpose by the operand at `place`, 0 or 1,
-            which is not given.
+            linear in each of its two operands: the transpose by the operand at `place`, 0 or 1. In
+            its stead stands what JAX puts there, which is not to be used.
         - `transpose`: `transpose(cotangent, operand, *others, **parameters)`, for an operator that
             is linear in its first operand, of which an abstract value is given; the others tell a
-            shape or how something is split, and have no derivatives. Without either, an operator of
-            one operand is linear, and its transpose follows from `apply`.
+            shape or how something is split, and have no derivatives.
+        - `linear`: Whether that is so, and the transpose is to follow from `apply`. One of
+            `bilinear`, `transpose` and `linear` must be given.
         - `shape`: `shape(*shapes, **parameters)`, of the result, from those of the operands. Its
             dtype is that of the first.
         - `batch`: `batch(operands, axes, **parameters)`, with axes as `jax.vmap` has them, `None`
@@ -102,13 +104,17 @@ class Operator:
         - `lower`: For platforms, `"cpu"` and so on, what is carried out there instead of `apply`,
             where no axis is empty or of open size.
         - `lower_alone`: Whether that is only for programs of one device.
-        - `product`: Whether policies of `jax.checkpoint` that save products save the result.
+        - `saved_as`: `"product"`, `"convolution"` or both: policies of `jax.checkpoint` that save
+            the results of JAX's own save this one's.
+
+        **Raises:** `TypeError` if nothing is said about derivatives.
         """
+        if bilinear is None and transpose is None and not linear:
+            raise TypeError(f"`Operator` needs `bilinear`, `transpose` or `linear` for {name!r}.")
         self.name = name
         self._apply = apply
         self._sharding = sharding
         self._shape = shape
-        self._traced_shape = cache(self._shape_of_apply)
         self.primitive = primitive = Primitive(name)
         primitive.def_impl(self._run)
         primitive.def_abstract_eval(self._abstract)
@@ -125,7 +131,7 @@ class Operator:
             batch or self._derived_batch
         )
         _jax.register_checkify(primitive)
-        _jax.register_saveable(primitive, [_jax.ask_as_product] if product else [])
+        _jax.register_saveable(primitive, saved_as)
         mlir.register_lowering(primitive, self._lowering(None, False))
         for platform, function in (lower or {}).items():
             rule = self._lowering(function, lower_alone)
@@ -140,13 +146,12 @@ class Operator:
 
     def __call__(self, *operands: Array, **parameters: Any) -> Array:
         """Applies the operator."""
-        precision = jax.config.jax_default_matmul_precision
+        parameters["precision"] = jax.config.jax_default_matmul_precision
+        operands = equally_varying(*operands)
         if _PLAIN.value:
-            return self._plain(*operands, precision=precision, **parameters)
+            return self._plain(*operands, **parameters)
         marker = None if self._sharding is None else partitioned_marker()
-        return self.primitive.bind(
-            *equally_varying(*operands), precision=precision, partitioned=marker, **parameters
-        )
+        return self.primitive.bind(*operands, partitioned=marker, **parameters)
 
     def _plain(self, *operands: Array, precision: str | None, **parameters: Any) -> Array:
         with jax.default_matmul_precision(precision):
@@ -172,13 +177,13 @@ class Operator:
         # It varies over a mesh as the operands do, which vary alike.
         return like.update(shape=tuple(shape), weak_type=False, sharding=sharding)
 
-    def _shape_of_apply(self, *operands: Any, **parameters: Any) -> Shape:
+    def _traced_shape(self, *operands: Any, **parameters: Any) -> Shape:
         like = [jax.ShapeDtypeStruct(operand.shape, operand.dtype) for operand in operands]
         return jax.eval_shape(partial(self._plain, **parameters), *like).shape
 
     def _at_its_precision(self, rule: Callable[..., Any]) -> Callable[..., Any]:
-        """The rule without what only this class knows, at the precision of the call: what it
-        applies takes that over.
+        """Wraps a rule, so that it runs at the precision of the call, which what it applies takes
+        over, and does not see the parameters that only this class knows.
         """
 
         def at_its_precision(
@@ -207,14 +212,13 @@ class Operator:
         return [self._transpose(cotangent, operand.aval, *given, **parameters), *rest]
 
     def _derived_transpose(self, cotangent: Array, operand: Any, **parameters: Any) -> Array:
-        like = jax.ShapeDtypeStruct(operand.shape, operand.dtype)
-        return jax.linear_transpose(partial(self._apply, **parameters), like)(cotangent)[0]
+        return transposed(partial(self._apply, **parameters), operand.shape)(cotangent)
 
     def _derived_batch(self, operands: Any, axes: Any, **parameters: Any) -> tuple[Array, int]:
         return jax.vmap(partial(self._apply, **parameters), axes)(*operands), 0
 
     def _lowering(self, function: Callable[..., Array] | None, alone: bool) -> Callable[..., Any]:
-        """The rule that makes XLA's program: of the platform's `function`, or of `apply`."""
+        """Makes the rule that writes XLA's program: of the platform's `function`, or of `apply`."""
 
         def lower(context: Any, *operands: Any, **parameters: Any) -> Any:
             parameters = _without_marker(parameters)

@@ -137,12 +137,13 @@ def parameter_dtype(dtype: Any) -> jnp.dtype:
 
 
 def sum_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """Names the dtype in which numbers of `dtype` are summed: at least float32.
+    """Names the dtype in which numbers of `dtype` are summed: float32 for those of half precision.
 
     In bfloat16, 256 + 1 is 256, and in float16, 2048 + 1 is 2048: a sum of ones ends there, however
     many there are. So sums are taken in float32, and rounded once.
     """
-    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+    half = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+    return jnp.dtype(jnp.float32) if half else dtype
 
 
 def array(x: Any) -> Array:

@@ -75,7 +75,7 @@ class Bounded(eqx.Module):
 
     @property
     def boundary_mode(self) -> str | tuple[Ends, ...]:
-        """Is the boundary mode in its shortest spelling: a name, or a pair of names per axis."""
+        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis."""
         return self.boundary.boundary_mode
 
 
@@ -184,8 +184,9 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """Is how many points below and above its centre tap `(k - 1) // 2` the kernel reaches,
-        whatever the padding: per axis `((k - 1) // 2 * dilation, k // 2 * dilation)`, as floats.
+        """Gives, per axis, how many points the kernel reaches below and above its centre tap
+        `(k - 1) // 2`, whatever the padding: `((k - 1) // 2 * dilation, k // 2 * dilation)`, as
+        floats.
         With "same" padding, output `i` has its centre tap at point `i * stride`.
         """
         return tuple(

@@ -123,8 +123,8 @@ class MorePaddingConvTranspose(Bounded, eqx.nn.ConvTranspose):
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """Is how many points of the output grid below and above its centre tap `k // 2` the kernel
-        reaches: per axis the pair `(k // 2 * dilation, (k - 1) // 2 * dilation)`, as floats.
+        """Gives, per axis, how many points of the output grid the kernel reaches below and above
+        its centre tap `k // 2`: `(k // 2 * dilation, (k - 1) // 2 * dilation)`, as floats.
         """
         return tuple(
             (float(k // 2 * d), float((k - 1) // 2 * d))

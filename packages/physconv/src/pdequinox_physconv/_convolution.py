@@ -39,12 +39,12 @@ class Axis(NamedTuple):
 
     @property
     def span(self) -> int:
-        """How many points of `x` lie from the first tap to the last, both included."""
+        """Counts the points of `x` from the first tap to the last, both included."""
         return (self.taps - 1) * self.dilation + 1
 
     @property
     def padding(self) -> tuple[Any, Any]:
-        """How far beyond its points `x` is read; negative, how many points are not read."""
+        """Says how far beyond its points `x` is read; negative, how many points are not read."""
         upper = (self.out - 1) * self.stride + self.span - self.lower - self.size
         return (self.lower, upper)
 
@@ -65,7 +65,7 @@ class Window(NamedTuple):
     groups: int = 1
 
     def column(self, name: str) -> Shape:
-        """One of the integers, of every axis."""
+        """Lists one of the integers for every axis."""
         return tuple(getattr(axis, name) for axis in self.axes)
 
     size = property(lambda self: self.column("size"))
@@ -77,7 +77,7 @@ class Window(NamedTuple):
     padding = property(lambda self: self.column("padding"))
 
     def but(self, **columns: Sequence[int]) -> "Window":
-        """The window with other integers in these columns."""
+        """Replaces the integers of these columns."""
         changes = [
             dict(zip(columns, values, strict=False))
             for values in zip(*columns.values(), strict=True)
@@ -86,7 +86,7 @@ class Window(NamedTuple):
         return self._replace(axes=tuple(axis._replace(**change) for axis, change in pairs))
 
     def shape(self, target: str, samples: Any, channels: tuple[Any, Any]) -> Shape:
-        """The shape of `x`, `w` or `y`, where `x` and `y` have so many channels in all."""
+        """Finds the shape of `x`, `w` or `y`, where `x` and `y` have so many channels in all."""
         c, o = channels
         return {
             "x": (samples, c, *self.size),
@@ -95,7 +95,7 @@ class Window(NamedTuple):
         }[target]
 
     def channels(self, target: str, a: Shape, b: Shape) -> tuple[Any, Any]:
-        """The channels of `x` and of `y`, from the shapes of the two arrays that are given."""
+        """Counts the channels of `x` and `y`, from the shapes of the two arrays that are given."""
         if target == "x":
             return b[1] * self.groups, a[1]
         return a[1], b[0] if target == "y" else b[1]
@@ -111,12 +111,12 @@ class Extended(NamedTuple):
     boundary: Boundary
 
     def own(self, window: Window) -> Shape:
-        """The points of the field itself."""
+        """Counts the points of the field itself, without its extension."""
         extended = window.column("size" if self.field == "x" else "out")
         return tuple(n - sum(pair) for n, pair in zip(extended, self.widths, strict=True))
 
     def shape(self, target: str, a: Shape, b: Shape, window: Window, members: bool) -> Shape:
-        """The shape of what a task gives, from those of the two arrays that are given."""
+        """Finds the shape of what a task gives, from those of the two arrays that are given."""
         lead = int(members)
         channels = window.channels(target, a[lead:], b[lead:])
         shape = window.shape(target, a[lead], channels)
@@ -182,8 +182,8 @@ def _check_span(axis: int, size: Any, taps: int, dilation: int) -> None:
 
 
 def _without_zeros(widths: Pairs, boundary: Boundary) -> tuple[Pairs, Pairs]:
-    """The widths of the extension, without those where it is zero; and the latter, which a
-    convolution adds by itself.
+    """Splits widths into those of the extension, and those where it is zero, which a convolution
+    adds by itself.
     """
     zeros = tuple(
         (0 if low.sign else lower, 0 if up.sign else upper)
@@ -221,10 +221,9 @@ def reference(target: str, a: Array, b: Array, window: Window, members: bool = F
         return convolution(a, b)
     channels = window.channels(target, a.shape[lead:], b.shape[lead:])
     shape = (*a.shape[:lead], *window.shape(target, a.shape[lead], channels))
-    like = jax.ShapeDtypeStruct(shape, a.dtype)
     if target == "x":
-        return jax.linear_transpose(lambda x: convolution(x, b), like)(a)[0]
-    return jax.linear_transpose(lambda w: convolution(a, w), like)(b)[0]
+        return transposed(lambda x: convolution(x, b), shape)(a)
+    return transposed(lambda w: convolution(a, w), shape)(b)
 
 
 def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
@@ -267,14 +266,14 @@ def _known(padding: Pairs) -> bool:
 
 
 def _hits(axis: Axis) -> tuple[int, int]:
-    """The outputs `first, ..., last - 1` whose only tap lies on a point of `x`."""
+    """Finds the outputs `first, ..., last - 1` whose only tap lies on a point of `x`."""
     first = max(0, -(-axis.lower // axis.stride))
     last = min(axis.out, (axis.size - 1 + axis.lower) // axis.stride + 1)
     return first, max(first, last)
 
 
 def without_padding(window: Window) -> tuple[Window, Pairs]:
-    """Of a padded product: the window of what is not padding, and the zeros around."""
+    """Finds, for a padded product, the window of what is not padding, and the zeros around."""
     hits = [_hits(axis) for axis in window.axes]
     counts = [last - first for first, last in hits]
     axes = tuple(Axis(n, 1, n, 1, 1, 0) for n in counts)
@@ -285,14 +284,14 @@ def without_padding(window: Window) -> tuple[Window, Pairs]:
 
 
 def sampled(x: Array, window: Window) -> Array:
-    """Of a padded product: the points of `x` that are read."""
+    """Takes the points of `x` that a padded product reads."""
     start, stop = [], []
     for axis in window.axes:
         first, last = _hits(axis)
         # Where none is read, `first` may lie beyond the points.
         begin = min(max(first * axis.stride - axis.lower, 0), axis.size)
         start.append(begin)
-        stop.append(begin + max((last - first - 1) * axis.stride + 1, 0) if last > first else begin)
+        stop.append(begin + (last - first - 1) * axis.stride + 1 if last > first else begin)
     return lax.slice(x, (0, 0, *start), (*x.shape[:2], *stop), (1, 1, *window.stride))
 
 

@@ -71,8 +71,8 @@ def _of_one_sample(
     return on_auto_axes(apply, shape, lambda a, w: (w[0], *a[1:]), a, w)
 
 
-def _task(members: bool, form: str | None) -> Task:
-    return lambda target, a, b, window: task(
+def _by_operator(members: bool, form: str | None) -> Task:
+    return lambda target, a, b, window: windowed(
         a, b, target=target, window=window, members=members, form=form
     )
 
@@ -87,7 +87,7 @@ def _apply(
     members: bool,
     form: str | None,
 ) -> Array:
-    return extended_task(_task(members, form), target, a, b, window, extended, members)
+    return extended_task(_by_operator(members, form), target, a, b, window, extended, members)
 
 
 def _shape(
@@ -98,9 +98,8 @@ def _shape(
     window: Window,
     extended: Extended,
     members: bool,
-    form: str | None,
+    **_: Any,
 ) -> Shape:
-    del form
     return extended.shape(target, a, b, window, members)
 
 
@@ -111,7 +110,7 @@ def _derivative(place: int, cotangent: Any, a: Any, b: Any, *, target: str, **re
     names = OPERANDS[target]
     given = {target: cotangent, names[1 - place]: (a, b)[1 - place]}
     operands = [given[name] for name in OPERANDS[names[place]]]
-    operator = trilinear if "extended" in rest else task
+    operator = trilinear if "extended" in rest else windowed
     return operator(*operands, target=names[place], **rest)
 
 
@@ -163,37 +162,36 @@ _SHARED_CHANNELS = {("y", "w"): (0, 1), ("x", "w"): (1, 1), ("w", "x"): (1, 1), 
 
 
 def _split(request: Any, *, members: bool, form: str | None, **rest: Any) -> Split:
-    return split_task(_task(members, form), request, members=members, **rest)
+    return split_task(_by_operator(members, form), request, members=members, **rest)
 
 
-def _apply_task(a: Array, b: Array, *, target: str, form: str | None, **rest: Any) -> Array:
+def _windowed(a: Array, b: Array, *, target: str, form: str | None, **rest: Any) -> Array:
     del form
     return reference(target, a, b, **rest)
 
 
-def _task_shape(
+def _windowed_shape(
     a: Shape,
     b: Shape,
     *,
     target: str,
     window: Window,
     members: bool,
-    form: str | None,
+    **_: Any,
 ) -> Shape:
-    del form
     lead = int(members)
     channels = window.channels(target, a[lead:], b[lead:])
     return (*a[:lead], *window.shape(target, a[lead], channels))
 
 
 # On the arrays of a window, after their extension: what a platform has a form for.
-task = Operator(
+windowed = Operator(
     "pdequinox_task",
-    _apply_task,
+    _windowed,
     bilinear=_derivative,
-    shape=_task_shape,
+    shape=_windowed_shape,
     lower={"cpu": by_choice},
-    product=True,
+    saved_as=("product", "convolution"),
 )
 
 # On fields, which are extended.
@@ -203,6 +201,6 @@ trilinear = Operator(
     bilinear=_derivative,
     shape=_shape,
     batch=_batch,
-    sharding=Sharding(factors, _split),
-    product=True,
+    sharding=Sharding(factors, _split, packages=("pdequinox_padding",)),
+    saved_as=("product", "convolution"),
 )

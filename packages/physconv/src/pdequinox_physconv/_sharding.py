@@ -35,7 +35,7 @@ Linear: TypeAlias = Callable[[Array], Array]
 
 
 class Share(NamedTuple):
-    """What a device has to do with its blocks, along one axis that devices share: of the extension,
+    """Says what a device does with its blocks along one axis that devices share. Of the extension,
     `length` points from `start` on, where 0 is the first point of its block of the field; and, of
     the other field's array, which is `whole` points long, those of its block from `first` on. Both
     starts are given for each of the devices. The window is that of the two arrays.
@@ -73,7 +73,7 @@ def share_of(axis: Axis, width: int, block: int, count: int, *, forward: bool) -
 
 
 def _at(table: Shape, names: Axes) -> Any:
-    """This device's entry; a number, where all have the same."""
+    """Looks up this device's entry: a plain number where all devices have the same."""
     if len(set(table)) == 1:
         return table[0]
     return jnp.asarray(table)[lax.axis_index(names)]
@@ -109,20 +109,20 @@ def blockwise(
     window = window._replace(axes=axes)
 
     def enter(x: Array) -> Array:
-        """From the block of the field to the array of the window."""
+        """Goes from the block of the field to the array of the window."""
         lead = x.ndim - dims
         widths = list(extended.widths)
         for i, share in shares.items():
             beyond = max(share.start) + share.length - x.shape[lead + i]
             widths[i] = (max(0, -min(share.start)), max(0, beyond))
-        x = extend_block(x, widths, extended.boundary, [axes or None for axes in splits])
+        x = extend_block(x, tuple(widths), extended.boundary, [axes or None for axes in splits])
         for i, share in shares.items():
             start = tuple(first + widths[i][0] for first in share.start)
             x = _cut(x, lead + i, start, share.length, splits[i])
         return x
 
     def leave(x: Array) -> Array:
-        """From the array of the other field to the device's block of it."""
+        """Goes from the array of the other field to the device's block of it."""
         lead = x.ndim - dims
         for i, share in shares.items():
             x = _cut(x, lead + i, share.first, shapes[other][lead + i], splits[i])

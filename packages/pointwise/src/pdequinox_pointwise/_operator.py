@@ -62,7 +62,7 @@ _product = Operator(
     shape=_product_shape,
     batch=_batch,
     lower={"cpu": product_of_each},
-    product=True,
+    saved_as=("product", "convolution"),
 )
 
 # Over several devices, the sum over samples and points comes before that over devices.
@@ -73,5 +73,5 @@ _gradient = Operator(
     shape=_gradient_shape,
     lower={"cpu": gradient_of_each},
     lower_alone=True,
-    product=True,
+    saved_as=("product", "convolution"),
 )

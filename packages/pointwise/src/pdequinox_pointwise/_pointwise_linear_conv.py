@@ -83,5 +83,5 @@ class PointwiseLinearConv(eqx.nn.Conv):
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """Is `(0.0, 0.0)` for every axis: an output depends on the input at its own point only."""
+        """Gives `(0.0, 0.0)` for every axis: an output depends on the input at its point only."""
         return ((0.0, 0.0),) * self.num_spatial_dims

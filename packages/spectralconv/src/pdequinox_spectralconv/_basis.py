@@ -35,10 +35,11 @@ class Basis:
 
     @property
     def periodic(self) -> bool:
+        """Tells whether the axis is closed to a ring."""
         return self.ends[0].wraps
 
     def limit(self, size: int) -> tuple[int, str]:
-        """How many modes `size` points hold, and in words."""
+        """Says how many modes `size` points hold, as a number and in words."""
         if not self.periodic:
             return size, "N"
         if self.full:
@@ -47,32 +48,34 @@ class Basis:
 
     @cached_property
     def quarter_waves(self) -> bool:
-        """Whether one end has a value and the other a slope: odd multiples of a quarter fit."""
+        """Tells whether one end has a value and the other a slope: odd multiples of a quarter wave
+        fit in between.
+        """
         return not self.periodic and self.ends[0].sign != self.ends[1].sign
 
     @cached_property
     def odd(self) -> bool:
-        """Whether the functions are sines about the lower wall."""
+        """Tells whether the functions are sines about the lower wall."""
         return not self.periodic and self.ends[0].sign < 0
 
     @property
     def start(self) -> int:
-        """Twice the distance from the lower wall to the first point."""
+        """Is twice the distance from the lower wall to the first point."""
         return self.ends[0].mirror
 
     def length(self, size: int) -> int:
-        """Twice the distance between the walls; 0 for a single point on both of them."""
+        """Measures twice the distance between the walls; 0 for a single point on both of them."""
         return 2 * (size - 1) + self.ends[0].mirror + self.ends[1].mirror
 
     def period(self, size: int) -> int:
-        """In points: of the field that is extended over its boundaries."""
+        """Counts the points of one period of the extended field."""
         if self.periodic:
             return size
         return self.length(size) * (2 if self.quarter_waves else 1)
 
     @cached_property
     def wavenumbers(self) -> Int[np.ndarray, " k"]:
-        """Waves per period of the functions."""
+        """Counts the waves of each function in a period."""
         k = np.arange(self.num_modes)
         if self.full:
             return np.concatenate([k, k - self.num_modes])
@@ -81,7 +84,7 @@ class Basis:
         return 2 * k + 1 if self.quarter_waves else k + self.odd
 
     def analysis(self, size: int) -> Float[np.ndarray, "..."]:
-        """The matrix from the points of an axis to the coefficients.
+        """Makes the matrix from the points of an axis to the coefficients.
 
         On a half axis it is that of the unnormalised forward transform, of shape `(N, 2, m)`: a
         real and an imaginary part come of every real point. On a full axis, where points too have
@@ -99,8 +102,8 @@ class Basis:
         return weights[:, None] * self._waves(size)
 
     def synthesis(self, size: int, from_size: int) -> Float[np.ndarray, "..."]:
-        """The matrix from the coefficients, of a field on `from_size` points, to `size` points: of
-        the same shape, although it is summed over the last axes.
+        """Makes the matrix from the coefficients, of a field on `from_size` points, to `size`
+        points, of the same shape, although it is summed over the last axes.
 
         The real parts of products with the exponentials, on a half axis times `c_k / N`, on a full
         one times `1 / N`. Between walls the functions over the sum of their squares on the grid.
@@ -114,7 +117,7 @@ class Basis:
         return (np.ones((1, 1)) if self._single(size) else self._waves(size)) * scale
 
     def scale(self, size: int) -> Float[np.ndarray, " modes"]:
-        """What the coefficients are to be multiplied with on their way back.
+        """Gives the factors of the coefficients on their way back.
 
         Between walls the sum of the squared function over the grid is a quarter of `length`, or
         half of it where the function is 1 or -1 at every point.
@@ -129,7 +132,7 @@ class Basis:
         return np.where(alone, 2.0, 4.0) / self.length(size)
 
     def _single(self, size: int) -> bool:
-        """Whether the only point is on both walls: its field is constant."""
+        """Tells whether the only point is on both walls: its field is constant."""
         return not self.periodic and self.length(size) == 0
 
     def _waves(self, size: int) -> Float[np.ndarray, "points modes"]:
@@ -158,7 +161,7 @@ def bases(boundary: Boundary, num_modes: Sequence[int]) -> tuple[Basis, ...]:
 
 
 def _cos(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*shape"]:
-    """`cos(2 pi turns / period)`, from an angle of at most an eighth of a turn, so that it is exact
+    """Computes `cos(2 pi turns / period)` from an angle of at most an eighth of a turn: it is exact
     where it is 0, 1 or -1.
     """
     # In units of a quarter of a turn over `period`.
@@ -172,5 +175,5 @@ def _cos(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*s
 
 
 def _sin(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*shape"]:
-    """`sin(2 pi turns / period)`: the cosine, a quarter of a turn later."""
+    """Computes `sin(2 pi turns / period)`: the cosine, a quarter of a turn later."""
     return _cos(4 * turns - period, 4 * period)

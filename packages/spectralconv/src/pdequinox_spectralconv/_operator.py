@@ -93,5 +93,5 @@ _transform = Operator(
     shape=_shape,
     batch=_batch,
     sharding=Sharding(factors, split),
-    product=True,
+    saved_as=("product", "convolution"),
 )

@@ -161,7 +161,7 @@ class SpectralConv(eqx.Module):
 
     @property
     def boundary_mode(self) -> str | tuple[Ends, ...]:
-        """Is the boundary mode in its shortest spelling: a name, or a pair of names per axis."""
+        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis."""
         return self.boundary.boundary_mode
 
     @no_type_check
@@ -219,5 +219,5 @@ class SpectralConv(eqx.Module):
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """Is `(inf, inf)` for every axis: every output depends on every input."""
+        """Gives `(inf, inf)` for every axis: every output depends on every input."""
         return ((math.inf, math.inf),) * self.num_spatial_dims

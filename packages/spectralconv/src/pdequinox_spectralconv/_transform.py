@@ -44,7 +44,7 @@ def analyse(
     method: Method,
     block: Block | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
-    """From the points of `axis` to its coefficients. With a `block`, what its points contribute."""
+    """Transforms the points of `axis` to its coefficients, those of a `block` to what they add."""
     place, m, parts = 3 + axis, basis.num_modes, z.shape[0]
     size = block.size if block else z.shape[place]
     if block or _by_product(basis, size, z, method):
@@ -90,9 +90,9 @@ def synthesise(
     block: Block | None = None,
     parts: int | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
-    """From the coefficients of `axis`, of a field on `from_size` points, to `size` points, or to
-    those of a `block` alone. On a periodic axis the result has so many `parts`: one, the real part,
-    where it is the last to be synthesised; by default on the half axis.
+    """Transforms the coefficients of `axis`, of a field on `from_size` points, to `size` points, or
+    to those of a `block` only. On a periodic axis the result has this many `parts`: one, the real
+    part, where it is the last to be synthesised; by default on the half axis.
     """
     place = 3 + axis
     parts = parts or (2 if basis.full else 1)
@@ -187,8 +187,8 @@ def _of_both_parts(matrix: np.ndarray) -> np.ndarray:
 
 
 def _rows(matrix: np.ndarray, axis: int, block: Block | None, z: Array) -> Array:
-    """The matrix, or its part for the points of a block, which are along this axis. One rounding,
-    from float64. The constructor refuses dtypes that JAX has not switched on.
+    """Takes the matrix, or its part for the points of a block, which are along this axis, rounded
+    once from float64.
     """
     rounded = jnp.asarray(matrix.astype(z.dtype))
     if block is None:

@@ -80,7 +80,7 @@ def piece(count: int, each: int, turns: int = 1) -> int:
 
 
 def sample_bytes(window: Window, channels: tuple[int, int], dtype: jnp.dtype) -> int:
-    """Of one sample of `x` and `y`."""
+    """Counts the bytes of one sample of `x` and `y`."""
     c, o = channels
     return (c * prod(window.size) + o * prod(window.out)) * dtype.itemsize
 
@@ -125,7 +125,9 @@ def reference(target: str, a: Array, b: Array, window: Window, inner: Task) -> A
 
 
 def _flipped_padding(window: Window) -> Pairs:
-    """Of `y`, with `stride - 1` zeros between its points, for the flipped kernel to give `x`."""
+    """Finds the padding of `y`, with `stride - 1` zeros between its points, for which the flipped
+    kernel gives `x`.
+    """
     return tuple(
         (a.span - 1 - a.lower, a.size - 1 - (a.out - 1) * a.stride + a.lower) for a in window.axes
     )
@@ -232,7 +234,7 @@ def planes(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arra
         w = jnp.moveaxis(b, 2, 1).reshape(b.shape[0], k * channels, *rest.taps)
 
     def some(first: int | Array, count: int) -> Array:
-        """Of the outputs `first, ..., first + count - 1` of the first axis."""
+        """Computes the outputs `first, ..., first + count - 1` of the first axis."""
         part = lax.dynamic_slice_in_dim(x, first * s, (count - 1) * s + (k - 1) * d + 1, axis=2)
         at = [
             lax.slice_in_dim(part, t * d, t * d + (count - 1) * s + 1, s, axis=2) for t in range(k)
@@ -302,7 +304,7 @@ def shifted(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arr
         w = b.astype(dtype).reshape(g, o, c, *window.taps)
 
         def some(x: Array, w: Array) -> Array:
-            """Of some of the samples and groups."""
+            """Convolves some of the samples and groups."""
             y = jnp.zeros((), dtype)
             for tap in taps:
                 field = at(x, tap)

@@ -22,7 +22,9 @@ _FFT_OVER_PRODUCT = 12.0
 
 
 def choose(basis: Basis, size: int, dtype: np.dtype) -> Method:
-    """Chooses the faster of the two, as long as the matrix is not too large."""
+    """Chooses the faster of the two, as long as the matrix is not too large. The platform is that
+    of the process, whatever a program is lowered for.
+    """
     parts = 2 if basis.full else 1
     product = size * basis.wavenumbers.size * (4 if basis.full else 2 if basis.periodic else 1)
     if product * dtype.itemsize > _LARGEST_MATRIX:
