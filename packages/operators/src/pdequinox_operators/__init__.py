@@ -13,6 +13,7 @@ from ._mesh import (
 )
 from ._operator import (
     add_bias as add_bias,
+    one_program as one_program,
     Operator as Operator,
     plain_operations as plain_operations,
 )

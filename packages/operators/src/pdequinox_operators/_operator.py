@@ -8,9 +8,9 @@ everything that JAX does. `Operator` writes these rules from the little that is 
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import jax
@@ -39,6 +39,22 @@ def plain_operations() -> AbstractContextManager[Any]:
     for a whole process.
     """
     return _PLAIN(True)
+
+
+def one_program(function: Callable[..., Any], static_argnames: Sequence[str]) -> Callable[..., Any]:
+    """Compiles a function as a whole where it is called outside of `jax.jit`; inside, it is part of
+    the program around it.
+
+    Not within `plain_operations`: exporters that put operations of their own in the place of
+    `jax.numpy`'s while they trace would leave these in JAX's memory of traced programs.
+    """
+    jitted = jax.jit(function, static_argnames=static_argnames, inline=True)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (function if _PLAIN.value else jitted)(*args, **kwargs)
+
+    return call
 
 
 def add_bias(
@@ -79,6 +95,7 @@ class Operator:
         lower: Mapping[str, Callable[..., Array]] | None = None,
         lower_alone: bool = False,
         saved_as: Collection[str] = (),
+        plain: Callable[..., Array] | None = None,
     ):
         """Registers the operator with JAX.
 
@@ -106,6 +123,9 @@ class Operator:
         - `lower_alone`: Whether that is only for programs of one device.
         - `saved_as`: `"product"`, `"convolution"` or both: policies of `jax.checkpoint` that save
             the results of JAX's own save this one's.
+        - `plain`: What stands instead of `apply` within
+            [`pdequinox_operators.plain_operations`][], where that has operations for which other
+            formats have no counterpart.
 
         **Raises:** `TypeError` if nothing is said about derivatives.
         """
@@ -113,6 +133,7 @@ class Operator:
             raise TypeError(f"`Operator` needs `bilinear`, `transpose` or `linear` for {name!r}.")
         self.name = name
         self._apply = apply
+        self._written = plain or apply
         self._sharding = sharding
         self._shape = shape
         self.primitive = primitive = Primitive(name)
@@ -146,12 +167,12 @@ class Operator:
 
     def __call__(self, *operands: Array, **parameters: Any) -> Array:
         """Applies the operator."""
-        parameters["precision"] = jax.config.jax_default_matmul_precision
         operands = equally_varying(*operands)
         if _PLAIN.value:
-            return self._plain(*operands, **parameters)
+            return self._written(*operands, **parameters)
+        precision = jax.config.jax_default_matmul_precision
         marker = None if self._sharding is None else partitioned_marker()
-        return self.primitive.bind(*operands, partitioned=marker, **parameters)
+        return self.primitive.bind(*operands, precision=precision, partitioned=marker, **parameters)
 
     def _plain(self, *operands: Array, precision: str | None, **parameters: Any) -> Array:
         with jax.default_matmul_precision(precision):

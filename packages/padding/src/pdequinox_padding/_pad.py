@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple, no_type_check, SupportsIndex, TypeAlias
 
-import jax
 import jax.lax as lax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from pdequinox_operators import one_program
 from pdequinox_operators.checks import array, widths as parse_widths
 
 from ._boundary import Boundary, BoundaryMode, Kind, KINDS
@@ -94,7 +94,7 @@ def pad(
     return extend(x, pairs, boundary, values)
 
 
-@partial(jax.jit, static_argnames=("widths", "boundary"), inline=True)
+@partial(one_program, static_argnames=("widths", "boundary"))
 def extend(
     x: Array,
     widths: Widths,

@@ -48,6 +48,14 @@ class Axis(NamedTuple):
         upper = (self.out - 1) * self.stride + self.span - self.lower - self.size
         return (self.lower, upper)
 
+    @property
+    def transposed_padding(self) -> tuple[Any, Any]:
+        """The same of `y`, with `stride - 1` zeros between its points, which the flipped kernel
+        makes `x` of: tap `t` of `x[j]` reads point `j + lower - (span - 1) + t * dilation` of it.
+        """
+        lower = self.span - 1 - self.lower
+        return (lower, self.size - 1 - (self.out - 1) * self.stride + self.lower)
+
 
 class Window(NamedTuple):
     """The integers of the trilinear form in a field `x`, a kernel `w` and a field `y`
@@ -75,6 +83,7 @@ class Window(NamedTuple):
     dilation = property(lambda self: self.column("dilation"))
     lower = property(lambda self: self.column("lower"))
     padding = property(lambda self: self.column("padding"))
+    transposed_padding = property(lambda self: self.column("transposed_padding"))
 
     def but(self, **columns: Sequence[int]) -> "Window":
         """Replaces the integers of these columns."""
@@ -226,6 +235,33 @@ def reference(target: str, a: Array, b: Array, window: Window, members: bool = F
     return transposed(lambda w: convolution(a, w), shape)(b)
 
 
+def plain(target: str, a: Array, b: Array, window: Window, members: bool = False) -> Array:
+    """Carries out a task for readers of programs that know no other layout of a kernel than
+    `(out, in, *taps)`, and no cropping: what JAX derives for a transpose has another layout.
+    """
+    padding = window.transposed_padding
+    if target != "x" or not _known(padding):
+        return reference(target, a, b, window, members)
+    # With one tap, zeros around `y` are zeros around `x`, and see `is_padded_product`.
+    alone = set(window.taps) == {1}
+    inside = tuple((min(p, 0), min(q, 0)) for p, q in padding) if alone else padding
+    around = tuple((max(p, 0), max(q, 0)) for p, q in padding) if alone else ()
+
+    def convolve(y: Array, w: Array) -> Array:
+        x = lax.conv_general_dilated(
+            y,
+            flip(w, window.groups),
+            (1,) * len(window.axes),
+            inside,
+            lhs_dilation=window.stride,
+            rhs_dilation=window.dilation,
+            feature_group_count=window.groups,
+        )
+        return pad_zeros(x, around)
+
+    return (jax.vmap(convolve) if members else convolve)(a, b)
+
+
 def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
     """Makes the function of `x` and `w` that gives `y`."""
 
@@ -234,6 +270,12 @@ def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
         if not _known(padding):
             # XLA's convolution takes numbers, its padding takes sizes that `jax.export` left open.
             x, padding = pad_zeros(x, padding), ((0, 0),) * len(window.axes)
+        else:
+            # No output more, as long as less than a stride is added.
+            padding = tuple(
+                (p, 0 if -s < q < 0 else q)
+                for (p, q), s in zip(padding, window.stride, strict=True)
+            )
         return lax.conv_general_dilated(
             x,
             w,

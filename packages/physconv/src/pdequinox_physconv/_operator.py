@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from pdequinox_operators import on_auto_axes, Operator, Shape, Sharding, Split
 
-from ._convolution import Extended, extended_task, flip, OPERANDS, reference, Task, Window
+from ._convolution import Extended, extended_task, flip, OPERANDS, plain, reference, Task, Window
 from ._cpu.choice import by_choice
 from ._sharding import factors, split_task
 
@@ -170,6 +170,11 @@ def _windowed(a: Array, b: Array, *, target: str, form: str | None, **rest: Any)
     return reference(target, a, b, **rest)
 
 
+def _plain(a: Array, b: Array, *, target: str, form: str | None, **rest: Any) -> Array:
+    del form
+    return plain(target, a, b, **rest)
+
+
 def _windowed_shape(
     a: Shape,
     b: Shape,
@@ -192,6 +197,7 @@ windowed = Operator(
     shape=_windowed_shape,
     lower={"cpu": by_choice},
     saved_as=("product", "convolution"),
+    plain=_plain,
 )
 
 # On fields, which are extended.

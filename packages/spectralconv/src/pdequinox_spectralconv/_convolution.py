@@ -30,5 +30,5 @@ def multiply(
     if len(weights) == 1:
         return product(weights[0], z)
     real, imag = (product(w, z) for w in weights)
-    parts = [-lax.index_in_dim(imag, 1, keepdims=False), lax.index_in_dim(imag, 0, keepdims=False)]
-    return real + jnp.stack(parts)
+    parts = [-lax.slice_in_dim(imag, 1, 2), lax.slice_in_dim(imag, 0, 1)]
+    return real + lax.concatenate(parts, 0)

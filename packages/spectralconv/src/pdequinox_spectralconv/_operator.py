@@ -6,20 +6,19 @@ exchange.
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pdequinox_operators import on_auto_axes, Operator, Shape, Sharding, sum_dtype
+from pdequinox_operators import on_auto_axes, one_program, Operator, Shape, Sharding, sum_dtype
 
 from ._basis import Basis
 from ._convolution import multiply
-from ._cpu.choice import Method
+from ._cpu.choice import fits, Method
 from ._sharding import factors, split
 from ._transform import parts_and_groups, transform
 
 
-@partial(jax.jit, static_argnames=("bases", "output_shape", "method"), inline=True)
+@partial(one_program, static_argnames=("bases", "output_shape", "method"))
 def spectral_convolve(
     x: Float[Array, "in_channels *spatial"],
     weights: tuple[Float[Array, "groups out_channels in_channels *num_modes"], ...],
@@ -58,6 +57,16 @@ def _apply(value: Array, like: Array, **parameters: Any) -> Array:
     return transform(value, **parameters)
 
 
+def _plain(value: Array, like: Array, *, bases: Any, method: Method, **parameters: Any) -> Array:
+    """By products, if that was left open: other formats than JAX's have no complex numbers, or few
+    operations on them.
+    """
+    del like
+    if method == "auto" and all(map(partial(fits, dtype=value.dtype), bases, parameters["points"])):
+        method = "product"
+    return transform(value, bases=bases, method=method, **parameters)
+
+
 def _shape(
     value: Shape,
     like: Shape,
@@ -94,4 +103,5 @@ _transform = Operator(
     batch=_batch,
     sharding=Sharding(factors, split),
     saved_as=("product", "convolution"),
+    plain=_plain,
 )

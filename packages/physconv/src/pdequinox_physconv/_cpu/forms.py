@@ -124,19 +124,10 @@ def reference(target: str, a: Array, b: Array, window: Window, inner: Task) -> A
     return reference_task(target, a, b, window)
 
 
-def _flipped_padding(window: Window) -> Pairs:
-    """Finds the padding of `y`, with `stride - 1` zeros between its points, for which the flipped
-    kernel gives `x`.
-    """
-    return tuple(
-        (a.span - 1 - a.lower, a.size - 1 - (a.out - 1) * a.stride + a.lower) for a in window.axes
-    )
-
-
 @form(lambda target, window: target == "x" and _unit(window.stride))
 def flipped(target: str, y: Array, w: Array, window: Window, inner: Task) -> Array:
     """The transpose of a convolution of stride 1: a convolution with the flipped kernel."""
-    lower = tuple(pair[0] for pair in _flipped_padding(window))
+    lower = tuple(pair[0] for pair in window.transposed_padding)
     back = window.but(size=window.out, out=window.size, lower=lower)
     return inner("y", y, flip(w, window.groups), back)
 
@@ -144,7 +135,7 @@ def flipped(target: str, y: Array, w: Array, window: Window, inner: Task) -> Arr
 def _last_accepts(target: str, window: Window) -> bool:
     if len(window.axes) > 3 or (target == "w" and window.groups > 1):
         return False
-    return target != "x" or min(map(min, _flipped_padding(window))) >= 0
+    return target != "x" or min(map(min, window.transposed_padding)) >= 0
 
 
 @form(_last_accepts)
@@ -155,7 +146,7 @@ def last(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     if target == "w":
         return _correlate(a, b, window, ((0, 0),) * len(window.axes))
     one = window.but(stride=(1,) * len(window.axes))
-    padding = _flipped_padding(window)
+    padding = window.transposed_padding
     return _convolve(a, flip(b, window.groups), one, padding, window.stride)
 
 

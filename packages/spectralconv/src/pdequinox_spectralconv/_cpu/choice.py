@@ -21,16 +21,25 @@ _LARGEST_MATRIX = 2**22
 _FFT_OVER_PRODUCT = 12.0
 
 
+def _products(basis: Basis, size: int) -> int:
+    """The numbers in the axis's matrix, each of which is multiplied once for a line of it."""
+    return size * basis.wavenumbers.size * (4 if basis.full else 2 if basis.periodic else 1)
+
+
+def fits(basis: Basis, size: int, dtype: np.dtype) -> bool:
+    """Tells whether the matrix is not too large to be part of a program."""
+    return _products(basis, size) * dtype.itemsize <= _LARGEST_MATRIX
+
+
 def choose(basis: Basis, size: int, dtype: np.dtype) -> Method:
     """Chooses the faster of the two, as long as the matrix is not too large. The platform is that
     of the process, whatever a program is lowered for.
     """
     parts = 2 if basis.full else 1
-    product = size * basis.wavenumbers.size * (4 if basis.full else 2 if basis.periodic else 1)
-    if product * dtype.itemsize > _LARGEST_MATRIX:
+    if not fits(basis, size, dtype):
         return "fft"
     if jax.default_backend() == "tpu":
         return "product"  # Its matrix unit is what a TPU is made of.
     period = basis.period(size)
     fast = _FFT_OVER_PRODUCT * parts * period * math.log2(max(period, 2))
-    return "product" if product <= fast else "fft"
+    return "product" if _products(basis, size) <= fast else "fft"
