@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 from check_wheels import Package, ROOT
@@ -146,9 +147,12 @@ def run_tests(place: Place, python: str, arguments: list[str]) -> int:
     pin = place.run(place.python, "-c", newest, capture=True).stdout.strip()
     packages = sorted(file.parent for file in (ROOT / "packages").glob("*/pyproject.toml"))
     folders = [f"./{folder.relative_to(ROOT)}" for folder in (*packages, ROOT)]
-    place.run(*install, pin, *folders, *root.test_requirements, "pytest-xdist>=3.5")
+    settings = root.pyproject["tool"]["hatch"]["envs"]["hatch-test"]
+    groups = [root.pyproject["dependency-groups"][name] for name in settings["dependency-groups"]]
+    requirements = [*root.test_requirements, *chain(*groups), "pytest-xdist>=3.5"]
+    place.run(*install, pin, *folders, *requirements)
     place.run(place.python, "-c", VERSIONS)
-    tests = arguments or root.pyproject["tool"]["hatch"]["envs"]["hatch-test"]["default-args"]
+    tests = arguments or settings["default-args"]
     command = (place.python, "-m", "pytest", "-n", "logical", *tests)
     return place.run(*command, check=False).returncode
 
