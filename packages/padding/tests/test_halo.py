@@ -90,6 +90,19 @@ def test_a_width_within_the_block_is_one_transfer(mode, widths):
     assert sorted(actual) == sorted((start, stop, sorted(pairs)) for start, stop, pairs in expected)
 
 
+@pytest.mark.parametrize("ends", oracles.ALL_ENDS, ids="-".join)
+def test_long_halos_are_planned_by_runs(ends):
+    """By points, this would take hours. Of the edges of blocks, or of their images, at most three
+    are within so wide a halo, and the two of a wall.
+    """
+    size, blocks, widths = 10**7, 8, (10**7, 2 * 10**7 + 3)
+    plan = exchange(size, blocks, widths, Boundary.parse([ends], 1).axes[0])
+    for halo, width in zip((plan.below, plan.above), widths, strict=True):
+        assert sorted(block for _, where in halo for block in where) == [*range(blocks)]
+        for pieces, _ in halo:
+            assert sum(piece.run.length for piece in pieces) == width and len(pieces) <= 6
+
+
 def test_what_is_sent_is_sliced_first():
     for mode in BOUNDARY_MODES:
         names, widths = ["a", None, "b"], [(1, 3), 2, (2, 0)]

@@ -2,18 +2,18 @@
 integers.
 """
 
-import functools
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
-
 from ._boundary import Kind
-from ._extension import join, Run, Source, source
+from ._extension import join, Run, runs
 
 
 class Transfer(NamedTuple):
-    """Points `start..stop-1` of one block, sent to another one, for every pair `(from, to)`."""
+    """Sends points `start..stop-1` of one block to another one, for every pair `(from, to)`."""
 
     start: int
     stop: int
@@ -21,8 +21,8 @@ class Transfer(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A run of an extension. `strip` says what its sources are points of: 0 of the block itself,
-    `k` of what the `k`-th transfer brought.
+    """Holds a run of an extension, and says what its sources are points of: for the `strip` 0 of
+    the block itself, for `k` of what the `k`-th transfer brought.
     """
 
     strip: int
@@ -30,20 +30,20 @@ class Piece(NamedTuple):
 
 
 Halo: TypeAlias = tuple[tuple[tuple[Piece, ...], tuple[int, ...]], ...]
-"""What one side of the blocks is extended by, each with the blocks where it is that; first what it
-is for most of them.
+"""What extends one side of the blocks: alternatives, each with the blocks it holds for, the most
+frequent first.
 """
 
 
 class Exchange(NamedTuple):
-    """How the blocks of an axis are extended: by transfers first, then at the two sides."""
+    """Says how the blocks of an axis are extended: by transfers first, then at the two sides."""
 
     transfers: tuple[Transfer, ...]
     below: Halo
     above: Halo
 
 
-@functools.cache
+@lru_cache(4096)
 def exchange(size: int, blocks: int, widths: tuple[int, int], ends: tuple[Kind, Kind]) -> Exchange:
     """Plans the extension of every block of an axis of `blocks` blocks of `size` points.
 
@@ -51,55 +51,84 @@ def exchange(size: int, blocks: int, widths: tuple[int, int], ends: tuple[Kind, 
     block, whose distance from `d` is the hop. All that is sent over one hop can be sent at once,
     since no two blocks are sent to from the same one, or from two. It is the union of what any of
     them needs, one transfer for every interval of it: nothing that none needs, and nothing twice.
+
+    The work is that of the number of runs, cut where they go from one block to the next.
     """
 
-    def locate(block: int, positions: range) -> list[tuple[int, Source]]:
-        found = source(block * size + np.arange(len(positions)) + positions.start, total, ends)
-        owners, indices = np.divmod(found.index, size)
-        hops = (owners - block) % blocks if ends[0].wraps else owners - block
-        hops = np.where(found.sign == 0, 0, hops)
-        columns = (each.tolist() for each in (hops, indices, *found[1:]))
-        return [(hop, Source(*of)) for hop, *of in zip(*columns, strict=True)]
+    def locate(block: int, start: int, stop: int) -> Iterator[tuple[int, Run]]:
+        for run in runs(block * size + start, block * size + stop, size * blocks, ends):
+            for owner, part in _by_owner(run, size):
+                hop = owner - block if part.first.sign else 0
+                yield hop % blocks if ends[0].wraps else hop, part
 
-    total = size * blocks
     sides = [
-        [locate(block, positions) for block in range(blocks)]
-        for positions in (range(-widths[0], 0), range(size, size + widths[1]))
+        [list(locate(block, start, stop)) for block in range(blocks)]
+        for start, stop in ((-widths[0], 0), (size, size + widths[1]))
     ]
+    needs = {
+        (hop, *_points(run), block)
+        for side in sides
+        for block, parts in enumerate(side)
+        for hop, run in parts
+        if hop
+    }
 
-    needed: dict[tuple[int, int], set[int]] = {}
-    for side in sides:
-        for block, sources in enumerate(side):
-            for hop, (index, *_) in sources:
-                if hop:
-                    needed.setdefault((hop, index), set()).add(block)
+    unions: list[tuple[int, int, int]] = []
+    receivers: list[set[int]] = []
+    for hop, start, stop, block in sorted(needs):
+        if unions and unions[-1][0] == hop and start <= unions[-1][2]:
+            unions[-1] = (*unions[-1][:2], max(stop, unions[-1][2]))
+            receivers[-1].add(block)
+        else:
+            unions.append((hop, start, stop))
+            receivers.append({block})
+    begins = [(hop, start) for hop, start, _ in unions]
+    transfers = tuple(
+        Transfer(start, stop, tuple(((to + hop) % blocks, to) for to in sorted(these)))
+        for (hop, start, stop), these in zip(unions, receivers, strict=True)
+    )
 
-    transfers: list[Transfer] = []
-    strips: dict[tuple[int, int], tuple[int, int]] = {}
-    # Over an interval, the index goes up with the place in the order.
-    ordered = enumerate(sorted(needed))
-    for (hop, _), group in groupby(ordered, lambda each: (each[1][0], each[1][1] - each[0])):
-        points = [point for _, point in group]
-        receivers = sorted({block for point in points for block in needed[point]})
-        pairs = tuple(((block + hop) % blocks, block) for block in receivers)
-        transfers.append(Transfer(points[0][1], points[-1][1] + 1, pairs))
-        strips |= {point: (len(transfers), offset) for offset, point in enumerate(points)}
-
-    def place(hop: int, found: Source) -> tuple[int, Source]:
-        strip, index = strips.get((hop, found.index), (0, found.index))
-        return strip, found._replace(index=index)
+    def place(hop: int, run: Run) -> tuple[int, Run]:
+        if not hop:
+            return 0, run
+        strip = bisect_right(begins, (hop, run.first.index))
+        return strip, _moved(run, -transfers[strip - 1].start)
 
     halos = []
     for side in sides:
         where: dict[tuple[Piece, ...], list[int]] = {}
-        for block, sources in enumerate(side):
-            placed = [place(*each) for each in sources]
+        for block, parts in enumerate(side):
+            placed = [place(*each) for each in parts]
             pieces = tuple(
                 Piece(strip, run)
                 for strip, group in groupby(placed, lambda each: each[0])
-                for run in join(Run(found, 0, 1) for _, found in group)
+                for run in join(run for _, run in group)
             )
             where.setdefault(pieces, []).append(block)
         common_first = sorted(where.items(), key=lambda item: -len(item[1]))
         halos.append(tuple((pieces, tuple(these)) for pieces, these in common_first))
-    return Exchange(tuple(transfers), *halos)
+    return Exchange(transfers, *halos)
+
+
+def _by_owner(run: Run, size: int) -> Iterator[tuple[int, Run]]:
+    """Cuts a run where its sources go from one block of `size` points to the next; yields the block
+    of each part, and the part, with an index that counts from there.
+    """
+    first, step, length = run
+    while length:
+        owner, index = divmod(first.index, size)
+        within = {1: size - index, 0: length, -1: index + 1}[step]
+        part = min(within, length)
+        yield owner, Run(first._replace(index=index), step if part > 1 else 0, part)
+        first = first._replace(index=first.index + step * part)
+        length -= part
+
+
+def _points(run: Run) -> tuple[int, int]:
+    """Finds the first point that a run repeats, and the one after the last."""
+    ends = run.first.index, run.first.index + run.step * (run.length - 1)
+    return min(ends), max(ends) + 1
+
+
+def _moved(run: Run, by: int) -> Run:
+    return run._replace(first=run.first._replace(index=run.first.index + by))
