@@ -15,7 +15,7 @@ import pytest
 
 import pdequinox_padding
 from pdequinox_padding import Boundary, halo_pad, pad, parse_boundary_mode, parse_padding_mode
-from pdequinox_padding._boundary import KINDS
+from pdequinox_padding._boundary import Kind, KINDS
 from pdequinox_padding._pad import extend
 
 
@@ -65,7 +65,16 @@ def test_copies_are_equal(boundary):
     copies.append(Boundary.parse(boundary.padding_mode, len(boundary.axes), low_level=True))
     for other in copies:
         assert other == boundary and hash(other) == hash(boundary)
+    assert repr(boundary.along(slice(0))) == "Boundary(())"
     assert boundary.along(slice(1, None)).names == boundary.names[1:]
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=repr)
+def test_boundaries_of_walls_are_shown_as_such(boundary):
+    walls = Boundary(tuple((lower.as_wall(), upper.as_wall()) for lower, upper in boundary.axes))
+    assert eval(repr(walls), {"Boundary": Boundary, "Kind": Kind}) == walls
+    assert (repr(walls) == repr(boundary)) == (walls == boundary)
+    assert (repr(walls.axes) == repr(boundary.axes)) == (walls == boundary)
 
 
 def test_boundaries_do_not_change():

@@ -47,9 +47,6 @@ class Kind(NamedTuple):
         mirror, sign = self.stand_in
         return self._replace(mirror=mirror, sign=sign)
 
-    def __repr__(self) -> str:
-        return f"Kind({self.name!r})"
-
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
@@ -122,26 +119,30 @@ class Boundary:
 
     @cached_property
     def names(self) -> tuple[Ends, ...]:
-        """The boundary modes of every axis, each by one of its names."""
+        """Names the boundary modes of every axis, each by one of its names."""
         return tuple((lower.name, upper.name) for lower, upper in self.axes)
 
     @cached_property
     def boundary_mode(self) -> str | tuple[Ends, ...]:
-        """The shortest spelling: one name where all ends agree, else one pair per axis."""
+        """Spells the boundary shortly: one name where all ends agree, else one pair per axis."""
         return _shortest(self.names)
 
     @cached_property
     def padding_mode(self) -> str | tuple[Ends, ...]:
-        """The shortest spelling, with the low-level name of every mode that has one."""
+        """Spells the boundary shortly, with the low-level name of every mode that has one."""
         name = lambda kind: kind.low_level or kind.name
         return _shortest(tuple((name(lower), name(upper)) for lower, upper in self.axes))
 
     def along(self, axes: slice) -> "Boundary":
-        """That of some of the axes."""
+        """Returns the boundary of some of the axes."""
         return Boundary(self.axes[axes])
 
     def __repr__(self) -> str:
-        return f"Boundary.parse({self.boundary_mode!r}, {len(self.axes)})"
+        """Shows the spelling if parsing it gives an equal boundary, else the axes."""
+        kinds = [kind for pair in self.axes for kind in pair]
+        if kinds and all(kind == KINDS.get(kind.name) for kind in kinds):
+            return f"Boundary.parse({self.boundary_mode!r}, {len(self.axes)})"
+        return f"Boundary({self.axes!r})"
 
 
 @no_type_check
