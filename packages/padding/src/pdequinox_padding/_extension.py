@@ -11,8 +11,8 @@ from ._boundary import Kind
 
 
 class Source(NamedTuple):
-    """A value of the extension: `sign * x[index] + lower * v + upper * w`; all four are integers,
-    or arrays of integers.
+    """Says what a value of the extension is: `sign * x[index] + lower * v + upper * w`, where all
+    four are integers, or arrays of integers.
 
     `v` and `w` are the Dirichlet values at the two ends of the axis. A `sign` of 0 means that
     the field does not enter; `index` is 0 then.
@@ -25,8 +25,8 @@ class Source(NamedTuple):
 
 
 class Run(NamedTuple):
-    """`length` neighbouring values of the extension, the `index` of whose sources goes up by
-    `step` (-1, 0 or 1) from one to the next, while all else in `first` stays the same.
+    """Stands for `length` neighbouring values of the extension, the `index` of whose sources goes
+    up by `step` (-1, 0 or 1) from one to the next, while all else in `first` stays the same.
     """
 
     first: Source
@@ -88,7 +88,7 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
 
 
 def _copies(kind: Kind) -> np.bool_:
-    """Whether all beyond this end is the end node's value."""
+    """Tells whether all beyond this end is the end node's value."""
     return np.bool_(kind.mirror is None and kind.sign == 1)
 
 
@@ -97,15 +97,15 @@ def _constant(size: int, ends: tuple[Kind, Kind]) -> bool:
 
 
 def _length(size: int, ends: tuple[Kind, Kind]) -> int:
-    """Twice the distance between the mirrors, which is in points the distance between two images
-    of the grid that are not reversed.
+    """Finds twice the distance between the mirrors, which is in points the distance between two
+    images of the grid that are not reversed.
     """
     return 2 * (size - 1) + ends[0].mirror + ends[1].mirror
 
 
 def period(size: int, ends: tuple[Kind, Kind]) -> int | None:
-    """After how many points everything that enters the extension repeats, but for the growth of
-    wall values; `None` if it never does, or all is the same.
+    """Finds after how many points everything that enters the extension repeats, but for the growth
+    of wall values; `None` if it never does, or all is the same.
     """
     if _constant(size, ends):
         return None

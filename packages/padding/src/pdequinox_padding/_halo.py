@@ -16,16 +16,16 @@ from jaxtyping import Array
 from ._boundary import Boundary, BoundaryMode
 from ._exchange import exchange, Halo
 from ._pad import (
+    AxisExtension,
     AxisWidths,
     extend_axis,
-    Extension,
-    extensions,
     pad_arguments,
+    prepare,
     values_of,
     WallPair,
     WallValue,
-    Widths,
 )
+from ._same import Pairs
 
 
 AxisNames: TypeAlias = Sequence[str | Sequence[str] | None]
@@ -94,7 +94,7 @@ def halo_pad(
 
 def extend_block(
     x: Array,
-    widths: Widths,
+    widths: Pairs,
     boundary: Boundary,
     axis_names: AxisNames,
     values: Sequence[WallPair] | None = None,
@@ -105,16 +105,16 @@ def extend_block(
     dtype = x.dtype
     blocks = [_blocks(entry) for entry in axis_names]
     sent = any(any(pair) and split.names for pair, split in zip(widths, blocks, strict=True))
-    x, axes = extensions(x, widths, boundary, values, neighbours=sent)
+    x, axes = prepare(x, widths, boundary, values, neighbours=sent)
     for extension, split in zip(axes, blocks, strict=True):
         x = _extend_axis(x, extension, split, dtype)
     return x.astype(dtype)
 
 
 class Blocks(NamedTuple):
-    """The mesh axes that an axis is split over, the major one first, without those of one device;
-    the same in their order in the mesh; and the number that `ppermute`, for the latter, gives to
-    the device of every block.
+    """Says how an axis is split: over which axes of the mesh, the major one first, without those of
+    one device; the same in their order in the mesh; and the number that `ppermute`, for the latter,
+    gives to the device of every block.
     """
 
     names: tuple[str, ...]
@@ -173,7 +173,7 @@ def _blocks(entry: str | Sequence[str] | None) -> Blocks:
     return Blocks(names, ordered, tuple(devices.tolist()))
 
 
-def _extend_axis(x: Array, extension: Extension, blocks: Blocks, sent_dtype: Any) -> Array:
+def _extend_axis(x: Array, extension: AxisExtension, blocks: Blocks, sent_dtype: Any) -> Array:
     axis, widths, ends, values = extension
     names, ordered, devices = blocks
     if not names:

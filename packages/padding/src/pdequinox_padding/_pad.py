@@ -11,16 +11,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from pdequinox_operators import one_program
-from pdequinox_operators.checks import array, widths as parse_widths
+from pdequinox_operators.checks import array, sum_dtype, widths as parse_widths
 
 from ._boundary import Boundary, BoundaryMode, Kind, KINDS
 from ._extension import period, Run, runs, source
+from ._same import Pairs
 
 
 WallValue: TypeAlias = ArrayLike | tuple["WallValue", ...] | None
 AxisWidths: TypeAlias = Sequence[SupportsIndex | Sequence[SupportsIndex]]
+"""What `widths` may be: one entry per axis, each an integer or a pair of them."""
 
-Widths: TypeAlias = tuple[tuple[int, int], ...]
 WallPair: TypeAlias = tuple[Array | None, Array | None]
 
 # An axis is put together from so many pieces at most. Longer extensions repeat a period of it.
@@ -97,7 +98,7 @@ def pad(
 @partial(one_program, static_argnames=("widths", "boundary"))
 def extend(
     x: Array,
-    widths: Widths,
+    widths: Pairs,
     boundary: Boundary,
     values: Sequence[WallPair] | None = None,
 ) -> Array:
@@ -115,13 +116,13 @@ def extend(
         size of these axes; `None` where there is none.
     """
     dtype = x.dtype
-    x, axes = extensions(x, widths, boundary, values)
+    x, axes = prepare(x, widths, boundary, values)
     for each in axes:
         x = extend_axis(x, *each)
     return x.astype(dtype)
 
 
-class Extension(NamedTuple):
+class AxisExtension(NamedTuple):
     """Says how one axis is extended: which, by what widths, and what is beyond its ends."""
 
     axis: int
@@ -130,19 +131,20 @@ class Extension(NamedTuple):
     values: WallPair
 
 
-def extensions(
+def prepare(
     x: Array,
-    widths: Widths,
+    widths: Pairs,
     boundary: Boundary,
     values: Sequence[WallPair] | None,
     *,
     neighbours: bool = False,
-) -> tuple[Array, list[Extension]]:
-    """Lists how the axes are extended in turn, and gives the field the dtype to do so: that of the
-    transpose, which sums up what goes to the images of a point, to a wall value, and to the
-    `neighbours` of a block. Half precision must not do so: 1000 ones, added one by one, are 256 in
-    bfloat16. The extension itself is exact in both, but where wall values enter; there it is
-    rounded once now.
+) -> tuple[Array, list[AxisExtension]]:
+    """Lists how the axes are extended in turn, and converts the field to the dtype in which the
+    transpose sums.
+
+    The transpose sums what goes to the images of a point, to a wall value, and to the `neighbours`
+    of a block. The extension itself is exact in either dtype, except with wall values, where it is
+    rounded once.
     """
     values = ((None, None),) * len(widths) if values is None else values
     summed = neighbours or any(
@@ -151,16 +153,16 @@ def extensions(
         for width, kind, value in zip(*each, strict=True)
     )
     if summed:
-        x = x.astype(_dtype_of_sums(x.dtype))
+        x = x.astype(sum_dtype(x.dtype))
     convert = lambda value: None if value is None else value.astype(x.dtype)
     pairs = [(convert(lower), convert(upper)) for lower, upper in values]
     axes = range(x.ndim - len(widths), x.ndim)
-    return x, [Extension(*of) for of in zip(axes, widths, boundary.axes, pairs, strict=True)]
+    return x, [AxisExtension(*of) for of in zip(axes, widths, boundary.axes, pairs, strict=True)]
 
 
 def pad_arguments(
     x: Any, widths: Any, boundary_mode: Any, value: Any
-) -> tuple[Array, Widths, Boundary, tuple[WallPair, ...]]:
+) -> tuple[Array, Pairs, Boundary, tuple[WallPair, ...]]:
     """Checks the arguments of `pad`, and gives those of `extend`."""
     x = array(x)
     num_spatial_dims = _number_of_axes(widths, x)
@@ -245,7 +247,7 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
 
 
 def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
-    """Gives a wall value the number of axes of `x` and its dtype, or float32 for a shorter one."""
+    """Gives a wall value the number of axes of `x`, and the dtype in which it is summed."""
     wall, leading = jnp.asarray(value), x.shape[: x.ndim - num_spatial_dims]
     shape, ones = wall.shape, (1,) * num_spatial_dims
     if wall.ndim == x.ndim and shape[len(leading) :] == ones:
@@ -260,17 +262,13 @@ def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
             f"`value` must be a scalar or broadcast against the leading axes of `x`, {leading}, "
             f"got shape {wall.shape}; one value per axis or end goes in a tuple."
         )
-    return wall.reshape((1,) * missing + shape + ones).astype(_dtype_of_sums(x.dtype))
-
-
-def _dtype_of_sums(dtype: Any) -> jnp.dtype:
-    return jnp.dtype(jnp.float32 if dtype in (jnp.float16, jnp.bfloat16) else dtype)
+    return wall.reshape((1,) * missing + shape + ones).astype(sum_dtype(x.dtype))
 
 
 def extend_axis(
     x: Array, axis: int, widths: tuple[int, int], ends: tuple[Kind, Kind], values: WallPair
 ) -> Array:
-    """Extends one axis."""
+    """Extends one axis, as [`pdequinox_padding.pad`][] says."""
     lower, upper = widths
     size = x.shape[axis]
     if not lower and not upper:
@@ -368,7 +366,9 @@ def values_of(run: Run, x: Array, axis: int, values: WallPair) -> Array:
 
 
 def _slice(x: Array, start: Any, stop: Any, axis: int) -> Array:
-    """`jax.lax.slice_in_dim`, which compares open sizes with 0."""
+    """Takes a slice of one axis. `jax.lax.slice_in_dim` does not for open sizes, which it compares
+    with 0.
+    """
     starts, stops = [0] * x.ndim, list(x.shape)
     starts[axis], stops[axis] = start, stop
     return lax.slice(x, starts, stops)

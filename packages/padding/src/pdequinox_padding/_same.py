@@ -5,10 +5,11 @@ from typing import TypeAlias
 
 
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
+"""Two integers for every axis, one for each of its ends."""
 
 
 def same_padding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Pairs:
-    """By how many points a convolution reads beyond the two ends of each axis.
+    """Finds by how many points a convolution reads beyond the two ends of each axis.
 
     With `k` the kernel size and `d` the dilation of an axis, the pair is
     `((k - 1) // 2 * d, k // 2 * d)`: tap `t` of output `i` reads the field at
@@ -33,8 +34,8 @@ def transposed_widths(
     output_padding: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[Pairs, Pairs]:
-    """By how much the input of a transposed convolution is extended before and after `stride - 1`
-    zeros are put between its points.
+    """Finds by how many points the input of a transposed convolution is extended before and after
+    `stride - 1` zeros are put between its points.
 
     The transpose of a convolution with padding `(l, u)` is an ordinary convolution over the
     zero-interleaved field, extended by `(k - 1) * d - l` below and `(k - 1) * d - u + o` above
