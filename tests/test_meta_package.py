@@ -1,15 +1,20 @@
-"""The meta-package re-exports the public names of the four packages, and nothing else."""
+"""The meta-package re-exports the public names of the packages that it needs, and nothing else."""
 
+import importlib
+import re
+import tomllib
 import types
+from pathlib import Path
 
 import pdequinox
-import pdequinox_padding
 import pdequinox_physconv
-import pdequinox_pointwise
-import pdequinox_spectralconv
 
 
-PACKAGES = (pdequinox_padding, pdequinox_physconv, pdequinox_pointwise, pdequinox_spectralconv)
+PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+PACKAGES = [
+    importlib.import_module(re.match(r"[\w-]+", dependency)[0].replace("-", "_"))
+    for dependency in tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"]
+]
 
 
 def public_names(module: types.ModuleType) -> dict[str, object]:

@@ -45,3 +45,12 @@ def test_commands_name_environments_and_scripts_that_exist():
     for command in commands:
         environment, script = shlex.split(command)[0].split(":")
         assert script in environments[environment]["scripts"], command
+    # hatch's own environments run what `hatch check` and `hatch test` do.
+    scripts = {
+        f"{name}:{script}"
+        for name, environment in environments.items()
+        if not name.startswith("hatch-")
+        for script in environment.get("scripts", ())
+    }
+    table = set(re.findall(r"hatch run ([\w-]+:[\w-]+)", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert scripts <= table

@@ -194,6 +194,7 @@ WALLS = {
     "dirichlet_cell": (0.5, True),
     "dirichlet_node": (1.0, True),
     "dirichlet": (1.0, True),
+    "outflow": (0.5, False),
 }
 WALL_ENDS = tuple(itertools.product(WALLS, WALLS))
 

@@ -252,6 +252,21 @@ def test_the_choice_accepts_its_task(dtype_name):
             assert FORMS[form].accepts(target, win), (form, target, win)
 
 
+def test_every_form_is_chosen_for_some_task():
+    """A form that is not is dead, or its line in `choose` has been forgotten."""
+    windows = [*RANDOM_WINDOWS, *(window((66,) * d, 3, lower=1) for d in (1, 2, 3))]
+    windows += [window((66, 66), 3), window((66, 66), 3, groups=32)]
+    chosen = {
+        choose(target, win, samples, (win.groups * c, win.groups * c), jnp.dtype(dtype_name))
+        for win in windows
+        for target in TARGETS
+        for samples in (1, 8)
+        for c in (1, 32)
+        for dtype_name in ("float32", "float64")
+    }
+    assert chosen == {*FORMS}
+
+
 @pytest.mark.parametrize(
     "win, samples, channels, forms",
     [

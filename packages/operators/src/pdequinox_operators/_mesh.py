@@ -208,8 +208,9 @@ class Sharding(NamedTuple):
 
     - `factors(shapes, **parameters)`: what the axes of the operands and of the result count.
     - `split(request, **parameters)`: what to do with a [`pdequinox_operators.Request`][]. XLA moves
-        blocks where the answer is not what it asked for.
-    - `packages`: the names of the packages whose code `split` runs, its own and this one aside.
+        blocks where the answer is not what it asked for. Programs that JAX keeps on disk are found
+        again as long as the `__version__` of the package that defines `split` is the same.
+    - `packages`: other packages whose code `split` runs, and whose `__version__` counts as well.
     """
 
     factors: Callable[..., Factors]
@@ -234,7 +235,8 @@ class Sharding(NamedTuple):
         # JAX's cache on disk does not see what `split` is. Without the key below it could take
         # programs for the same that differ in nothing but the parameters, or in the version.
         names = [module.partition(".")[0] for module in (__name__, self.split.__module__)]
-        versions = [sys.modules[module].__version__ for module in (*names, *self.packages)]
+        modules = [sys.modules[module] for module in (*names, *self.packages)]
+        versions = [getattr(module, "__version__", None) for module in modules]
         key = hashlib.sha256(repr((name, versions, precision, parameters)).encode()).hexdigest()
 
         def with_key(*operands: Array) -> Array:

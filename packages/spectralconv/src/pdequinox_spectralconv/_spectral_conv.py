@@ -90,9 +90,10 @@ class SpectralConv(eqx.Module):
             integers. An axis of `N` points holds at most `N // 2 + 1` modes if it is the last
             periodic one, `N // 2` if it is another periodic one, and `N` between walls.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
-        - `boundary_mode`: One name for every axis, or a sequence of `D` entries, each a name or a
-            pair `(lower, upper)` of names for the two ends of that axis; see
-            [`pdequinox_padding.pad`][] for the names. (Keyword only.)
+        - `boundary_mode`: What the field is outside of the grid: one of
+            [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
+            per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
+            See [`pdequinox_padding.pad`][]. (Keyword only.)
         - `weight_scale`: The standard deviation of the initial weights' real and imaginary parts.
             `None` is `1 / (in_channels * out_channels)`, after pdequinox, which makes the output
             small, the more so with many channels. `(2 * in_channels)**-0.5` (`in_channels**-0.5`
