@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -70,6 +71,14 @@ def imports(file: Path) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] if node.level else []
             module = [*base, *(node.module.split(".") if node.module else [])]
             yield from (".".join([*module, name.name]) for name in node.names)
+
+
+def values() -> Iterator[Any]:
+    """Whatever has a name in some module of the packages."""
+    for package in PACKAGES:
+        root = importlib.import_module(package)
+        for module in pkgutil.walk_packages(root.__path__, f"{package}."):
+            yield from vars(importlib.import_module(module.name)).values()
 
 
 def within(name: str, module: str) -> bool:
@@ -202,16 +211,6 @@ def test_every_basis_is_in_the_tables_and_has_an_oracle(mode):
 # An operator
 
 
-def operators() -> dict[str, Operator]:
-    found = {}
-    for package in PACKAGES:
-        root = importlib.import_module(package)
-        for module in pkgutil.walk_packages(root.__path__, f"{package}."):
-            values = vars(importlib.import_module(module.name)).values()
-            found |= {value.name: value for value in values if isinstance(value, Operator)}
-    return found
-
-
 def reached(jaxpr, known: dict[str, Operator], found: set[tuple[str, str]]) -> None:
     """Add the operators of a program, of the programs in it, and of what the operators consist of:
     each with its parameters, on which that depends.
@@ -234,7 +233,8 @@ def reached(jaxpr, known: dict[str, Operator], found: set[tuple[str, str]]) -> N
 
 def test_every_operator_is_in_the_registry_of_transformations():
     """Some layer of it, or the derivative of one, consists of each."""
-    known, found = operators(), set[tuple[str, str]]()
+    known = {value.name: value for value in values() if isinstance(value, Operator)}
+    found: set[tuple[str, str]] = set()
     for column in COLUMNS.values():
         layer = jax.eval_shape(column.make, jr.key(0))
         x = jax.ShapeDtypeStruct((column.in_channels, *column.spatial), "float32")
@@ -244,6 +244,18 @@ def test_every_operator_is_in_the_registry_of_transformations():
 
 
 # A layer
+
+
+def test_every_layer_is_exported():
+    modules = {v for v in values() if inspect.isclass(v) and issubclass(v, eqx.Module)}
+    own = {v for v in modules if v.__module__.partition(".")[0] in PACKAGES}
+    # What cannot be called is a part of a layer.
+    assert {v for v in own if any("__call__" in vars(base) for base in v.__mro__)} == {*LAYERS}
+
+
+def test_the_readme_installs_every_package():
+    commands = re.findall(r"^pip install (\./.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {*commands[0].split()} == {".", *(f"./packages/{name[10:]}" for name in PACKAGES)}
 
 
 def test_every_layer_is_a_column_of_the_registry_of_transformations():
