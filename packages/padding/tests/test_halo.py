@@ -52,7 +52,9 @@ def test_transfers_bring_the_extension_and_nothing_else(data):
     size, blocks = data.draw(st.integers(1, 5), "size"), data.draw(st.integers(1, 6), "blocks")
     periodic, *mixed = oracles.ALL_ENDS
     ends = data.draw(st.just(periodic) | st.sampled_from(mixed), "ends")
-    widths = data.draw(st.tuples(st.integers(0, 40), st.integers(0, 40)), "widths")
+    # Within the next block, of which a part is sent, or further.
+    width = st.integers(0, size) | st.integers(0, 40)
+    widths = data.draw(st.tuples(width, width), "widths")
     total, (lower, upper), constants = size * blocks, widths, (0.5, -3.0)
     plan = exchange(size, blocks, widths, Boundary.parse([ends], 1).axes[0])
 
@@ -88,6 +90,13 @@ def test_a_width_within_the_block_is_one_transfer(mode, widths):
     transfers = exchange(size, blocks, widths, Boundary.parse(mode, 1).axes[0]).transfers
     actual = [(start, stop, sorted(pairs)) for start, stop, pairs in transfers]
     assert sorted(actual) == sorted((start, stop, sorted(pairs)) for start, stop, pairs in expected)
+
+
+@pytest.mark.parametrize("widths", [(2, 2), (1, 3), (3, 2)])
+def test_intervals_that_touch_or_overlap_are_one_transfer(widths):
+    """Both neighbours of one of two periodic blocks are the other one, of which all is needed."""
+    (transfer,) = exchange(4, 2, widths, Boundary.parse("periodic", 1).axes[0]).transfers
+    assert transfer == (0, 4, ((1, 0), (0, 1)))
 
 
 @pytest.mark.parametrize("ends", oracles.ALL_ENDS, ids="-".join)
