@@ -5,7 +5,6 @@ from contextlib import contextmanager, nullcontext
 import hypothesis
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import pytest
 
 
@@ -51,11 +50,3 @@ def dtype(request):
     """JAX's default float, in 32-bit and in 64-bit mode."""
     with double_precision() if request.param == "float64" else nullcontext():
         yield jnp.dtype(request.param)
-
-
-@pytest.fixture
-def no_type_checks():
-    """For tests with dimensions that JAX leaves open, which are no `int`s."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)

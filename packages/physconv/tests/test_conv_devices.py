@@ -42,7 +42,6 @@ def test_training_on_two_devices(layer_type, stride):
     assert_close(jax.jit(step)(weights, x), expected)
 
 
-@pytest.mark.usefixtures("no_type_checks")
 def test_export_with_any_number_of_samples():
     layer = PhysicsConv(2, 3, 4, 3, key=jax.random.key(0), boundary_mode="periodic")
     (samples,) = export.symbolic_shape("samples")

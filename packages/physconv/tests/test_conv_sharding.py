@@ -403,7 +403,6 @@ def test_a_weight_and_a_batch_over_one_explicit_axis():
         jax.jit(lambda x: jax.vmap(layer)(x))(x)
 
 
-@pytest.mark.usefixtures("no_type_checks")
 def test_exported_programs_are_left_to_xla():
     layer = PhysicsConv(1, 3, 5, 3, boundary_mode="neumann_cell", key=jax.random.key(1))
     mesh = jax.make_mesh((8,), ("a",), axis_types=(AxisType.Auto,))

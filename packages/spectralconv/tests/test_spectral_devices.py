@@ -47,7 +47,6 @@ def test_on_two_devices(name):
     assert_close(jax.jit(step)(weights, x), expected)
 
 
-@pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("name", LAYERS)
 def test_export_with_any_number_of_samples(name):
     layer = SpectralConv(2, 3, 4, (2, 3), key=jax.random.key(0), **LAYERS[name])
