@@ -12,13 +12,12 @@ import jaxtyping
 import oracles
 import pytest
 
-import pdequinox_padding
 from pdequinox_padding import Boundary, halo_pad, pad, parse_boundary_mode, parse_padding_mode
 from pdequinox_padding._boundary import Kind, KINDS
 from pdequinox_padding._pad import extend
 
 
-README = Path(pdequinox_padding.__file__).parents[2] / "README.md"
+README = Path(__file__).resolve().parents[1] / "README.md"
 
 BOUNDARIES = [
     Boundary.parse("neumann", 2),
