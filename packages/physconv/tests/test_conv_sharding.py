@@ -370,7 +370,9 @@ def cache_on_disk(tmp_path):
 def test_programs_in_the_cache_on_disk_are_told_apart():
     """Two that differ in nothing but the boundary mode, of which XLA sees nothing."""
     x = np.random.default_rng(0).standard_normal((3, 32))
-    split = jax.device_put(x, NamedSharding(jax.make_mesh((8,), ("a",)), P(None, "a")))
+    split = jax.device_put(
+        x, NamedSharding(jax.make_mesh((8,), ("a",), axis_types=(AxisType.Explicit,)), P(None, "a"))
+    )
     hits, results = [], []
     listen = lambda event, **_: event.endswith("/cache_hits") and hits.append(event)
     jax.monitoring.register_event_listener(listen)
@@ -419,6 +421,8 @@ def test_exported_programs_are_left_to_xla():
 def test_a_field_that_the_mesh_does_not_divide_is_refused_by_name():
     """By JAX, before the layer: with the axis, its size and the number of devices."""
     layer = PhysicsConv(1, 3, 3, 3, boundary_mode="periodic", key=jax.random.key(1))
-    split = NamedSharding(jax.make_mesh((8,), ("a",)), P(None, "a"))
+    split = NamedSharding(
+        jax.make_mesh((8,), ("a",), axis_types=(AxisType.Explicit,)), P(None, "a")
+    )
     with pytest.raises(ValueError, match=r"(axis|dimension) 1\b.*\b8\b.*\b12\b"):
         jax.jit(lambda x: layer(x), in_shardings=split)(jnp.zeros((3, 12)))
