@@ -28,6 +28,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import checkify
 from jax.experimental.jet import jet
 from jax.sharding import PartitionSpec as P
+from jaxprs import primitives
 
 from pdequinox_operators import plain_operations as plain_operations_of_jax
 from pdequinox_padding import pad
@@ -620,16 +621,6 @@ def plain_operations(case):
             names = set(primitives(jaxpr))
             assert names and not [name for name in names if name.startswith("pdequinox")]
         case.agrees(jax.jit(value)(case.layer, case.x))
-
-
-def primitives(jaxpr):
-    """The names of all primitives of a program and of the programs in it."""
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for parameter in jax.tree.leaves(list(equation.params.values())):
-            if hasattr(parameter, "eqns") or hasattr(parameter, "jaxpr"):
-                yield from primitives(parameter)
 
 
 @once(run=("eager", "jit"))

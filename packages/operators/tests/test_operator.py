@@ -10,6 +10,7 @@ from jax import lax
 from jax.experimental import checkify
 from jax.experimental.jet import jet
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from jaxprs import primitives
 
 from pdequinox_operators import add_bias, Operator, plain_operations, Sharding, Split, sum_dtype
 
@@ -99,16 +100,6 @@ def close(actual, expected, terms=SIZE):
     assert np.max(np.abs(expected), initial=0) <= 4**3 * terms
     atol = terms**2 * 4**3 * float(jnp.finfo(actual.dtype).eps)
     np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol=0, atol=atol)
-
-
-def primitives(jaxpr):
-    """All equations' primitives, those of programs within included."""
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for parameter in jax.tree.leaves(list(equation.params.values())):
-            if hasattr(parameter, "eqns") or hasattr(parameter, "jaxpr"):
-                yield from primitives(parameter)
 
 
 # Values
