@@ -317,10 +317,11 @@ def on_mesh(name: str, what: str, kind: AxisType) -> Iterator[tuple[str, str]]:
 
 def stable(lowered: Any) -> str:
     """The text without what differs between equal programs: how they are cut into functions and
-    what these are called, the names of results, addresses of Python objects, and the version that
-    custom calls have for JAX's cache. Long constants are given by their hash.
+    what these are called, constants that nobody reads, the names of results, addresses of Python
+    objects, and the version that custom calls have for JAX's cache. Long constants are given by
+    their hash.
     """
-    text = inlined(lowered.as_text())
+    text = without_unread(inlined(lowered.as_text()))
     short = lambda m: f'dense<"{hashlib.sha256(m[1].encode()).hexdigest()}">'
     text = re.sub(r'dense<"(0x\w{64,})">', short, text)
     text = re.sub(r"jax\.result_info = \"[^\"]*\"(, )?", "", text)
@@ -368,6 +369,20 @@ def inlined(text: str) -> str:
 
     write("main", "")
     return "\n".join(lines)
+
+
+def without_unread(text: str) -> str:
+    """The text without constants that nobody reads, which XLA drops; its values numbered anew."""
+    made = re.compile(r" *(%\d+) = stablehlo\.(?:constant|broadcast_in_dim) ")
+    while True:
+        counts = Counter(re.findall(r"%\d+", text))
+        lines = text.splitlines(keepends=True)
+        kept = [line for line in lines if not ((m := made.match(line)) and counts[m[1]] == 1)]
+        if len(kept) == len(lines):
+            break
+        text = "".join(kept)
+    numbers: dict[str, str] = {}
+    return re.sub(r"%\d+", lambda m: numbers.setdefault(m[0], f"%{len(numbers)}"), text)
 
 
 def programs() -> Iterator[tuple[str, Callable[[], Iterator[tuple[str, str]]]]]:

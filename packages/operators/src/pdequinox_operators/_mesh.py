@@ -197,7 +197,9 @@ def transposed(function: Callable[[Array], Array], shape: Shape) -> Callable[[Ar
     """
 
     def transpose(value: Array) -> Array:
-        like, _ = equally_varying(jnp.zeros(shape, value.dtype), value)
+        like = jax.ShapeDtypeStruct(shape, value.dtype)
+        if jax.typeof(value).sharding.mesh.manual_axes:
+            like, _ = equally_varying(jnp.zeros(shape, value.dtype), value)
         return jax.linear_transpose(function, like)(value)[0]
 
     return transpose
