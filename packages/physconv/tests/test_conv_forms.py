@@ -24,7 +24,7 @@ from pdequinox_physconv._convolution import (
     Window,
 )
 from pdequinox_physconv._cpu import forms as form_module
-from pdequinox_physconv._cpu.choice import choose, run as run_form
+from pdequinox_physconv._cpu.choice import choose, RULES, run as run_form
 from pdequinox_physconv._cpu.forms import FORMS
 from pdequinox_physconv._operator import (
     convolve as convolve_sample,
@@ -64,6 +64,8 @@ CASES = {
     "1-D stride 3 dilation 2": (window((11,), 3, 3, 2, 2), (1, 2), 2),
     "1-D wide kernel, stride 4": (window((16,), 7, 4, lower=5, out=(6,)), (2, 2), 1),
     "1-D groups": (window((8,), 3, groups=3), (2, 1), 2),
+    "1-D groups, stride 3": (window((26,), 5, 3, 2, 4, groups=2), (2, 1), 2),
+    "1-D groups, many taps": (window((23,), 17, lower=8, groups=2), (1, 2), 2),
     "1-D unread points": (window((9,), 2, 3, out=(2,)), (2, 3), 1),
     "1-D one tap": (window((6,), 1), (2, 3), 2),
     "2-D": (window((6, 5), (3, 2)), (3, 2), 4),
@@ -177,12 +179,15 @@ def by_every_form(names, forms, dtype):
 def test_every_form_is_the_formula(name, dtype, monkeypatch):
     # So that loops have more than one turn.
     monkeypatch.setattr(form_module, "_PIECE_BYTES", 300)
+    monkeypatch.setattr(form_module, "_ROW", 4)
+    monkeypatch.setattr(form_module, "_TAPS", {"y": 4, "w": 2})
     for (form, target, _), (a, b, actual) in by_every_form([name], FORMS, dtype).items():
         check(target, CASES[name], a, b, actual, f"{form} for {target}")
 
 
-def test_every_form_and_target_is_tested():
-    # `wide`, `nudged`, ... and the targets that each of them knows how to do.
+def test_every_form_and_target_is_tested(monkeypatch):
+    monkeypatch.setattr(form_module, "_ROW", 4)
+    monkeypatch.setattr(form_module, "_TAPS", {"y": 4, "w": 2})
     windows = [case[0] for case in CASES.values()]
     for form in FORMS.values():
         for target in TARGETS:
@@ -193,8 +198,10 @@ def test_every_form_and_target_is_tested():
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_half_precision(name, monkeypatch):
     monkeypatch.setattr(form_module, "_PIECE_BYTES", 100)
-    forms = ["pieces", "planes", "shifted", "rows", "wide", "matrix"]
-    results = by_every_form(["2-D", "2-D one tap"], forms, name)
+    monkeypatch.setattr(form_module, "_ROW", 4)
+    monkeypatch.setattr(form_module, "_TAPS", {"y": 4, "w": 2})
+    forms = ["planes", "shifted", "taps", "matrix", "band"]
+    results = by_every_form(["2-D", "2-D one tap", "1-D groups, many taps"], forms, name)
     for (form, target, case), (a, b, actual) in results.items():
         win, where = CASES[case][0], f"{form} for {target} of {case}"
         assert actual.dtype == name, where
@@ -207,7 +214,6 @@ def test_half_precision(name, monkeypatch):
 @pytest.mark.parametrize(
     "form, win, samples",
     [
-        ("pieces", window((1,), 1), 1024),
         ("shifted", window((1,), 1), 1024),
         ("planes", window((1024, 1), 1), 1),
     ],
@@ -246,43 +252,43 @@ def test_the_choice_accepts_its_task(dtype_name):
     generator = np.random.default_rng(1)
     for win in RANDOM_WINDOWS:
         c, o = (win.groups * int(v) for v in generator.choice([1, 3, 16, 26, 64], 2))
-        samples = int(generator.choice([1, 2, 7, 64]))
         for target in TARGETS:
-            form = choose(target, win, samples, (c, o), jnp.dtype(dtype_name))
+            form = choose(target, win, (c, o), jnp.dtype(dtype_name))
             assert FORMS[form].accepts(target, win), (form, target, win)
 
 
 def test_every_form_is_chosen_for_some_task():
-    """A form that is not is dead, or its line in `choose` has been forgotten."""
+    """A form that is not is dead, or its line in `RULES` has been forgotten."""
     windows = [*RANDOM_WINDOWS, *(window((66,) * d, 3, lower=1) for d in (1, 2, 3))]
-    windows += [window((66, 66), 3), window((66, 66), 3, groups=32)]
+    windows += [window((99,), 3, groups=4), window((99, 99), 9, groups=4)]
     chosen = {
-        choose(target, win, samples, (win.groups * c, win.groups * c), jnp.dtype(dtype_name))
+        choose(target, win, (win.groups * c, win.groups * c), jnp.dtype(dtype_name))
         for win in windows
         for target in TARGETS
-        for samples in (1, 8)
         for c in (1, 32)
         for dtype_name in ("float32", "float64")
     }
     assert chosen == {*FORMS}
+    assert {rule.form for rule in RULES} == {*FORMS} - {"reference"}
 
 
 @pytest.mark.parametrize(
-    "win, samples, channels, forms",
+    "win, channels, forms",
     [
-        (window((1024,), 3, lower=1), 16, (32, 32), ("flipped", "last", "last")),
-        (window((66, 66), 3), 8, (32, 32), ("flipped", "pieces", "pieces")),
-        (window((66, 66), 3), 1, (32, 32), ("last", "rows", "wide")),
-        (window((66, 66), 3), 8, (16, 16), ("flipped", "last", "last")),
-        (window((34, 34, 34), 3), 2, (16, 16), ("flipped", "planes", "planes")),
-        (window((66, 66), 3, groups=32), 8, (32, 32), ("flipped", "shifted", "shifted")),
-        (window((66, 66), 3, groups=2), 8, (32, 32), ("split", "split", "split")),
-        (window((64, 64), 4, 2, lower=1), 8, (32, 32), ("phases", "last", "last")),
-        (window((64, 64), 1), 8, (32, 32), ("matrix", "matrix", "matrix")),
+        (window((1024,), 3, lower=1), (32, 32), ("flipped", "last", "last")),
+        (window((66, 66), 3), (32, 32), ("flipped", "last", "last")),
+        (window((34, 34, 34), 3), (16, 16), ("flipped", "planes", "planes")),
+        (window((66, 66), 3, groups=32), (32, 32), ("flipped", "shifted", "shifted")),
+        (window((66, 66), 9, groups=32), (32, 32), ("flipped", "taps", "taps")),
+        (window((1026,), 31, groups=32), (32, 32), ("flipped", "band", "shifted")),
+        (window((66, 66), 3, groups=2), (32, 32), ("flipped", "split", "split")),
+        (window((64, 64), 4, 2, lower=1), (32, 32), ("phases", "last", "last")),
+        (window((64, 64), 3, 2, lower=1), (32, 32), ("last", "last", "last")),
+        (window((64, 64), 1), (32, 32), ("matrix", "matrix", "matrix")),
     ],
 )
-def test_what_is_chosen(win, samples, channels, forms):
-    chosen = tuple(choose(t, win, samples, channels, jnp.dtype("float32")) for t in TARGETS)
+def test_what_is_chosen(win, channels, forms):
+    chosen = tuple(choose(t, win, channels, jnp.dtype("float32")) for t in TARGETS)
     # In the order x, w, y.
     assert chosen == forms
 
@@ -413,6 +419,14 @@ def test_nested_vmap(x64):
             check(target, case, a, b, out[i, j], f"{target}, {inner}, member {i, j}")
 
 
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 11, 24])
+def test_turns(count):
+    """Those that are written out and those of a loop, also of a prime number of entries."""
+    x, y = np.random.default_rng(count).standard_normal((2, count, 3, 4))
+    found = jax.jit(lambda x, y: form_module.in_turns(jnp.multiply, x, y))(x, y)
+    assert np.array_equal(found, jnp.asarray(x) * jnp.asarray(y))
+
+
 def test_members_that_take_turns(x64):
     case = CASES["1-D stride 2"]
     members = [arrays(case, "float64", seed) for seed in range(20)]
@@ -505,7 +519,7 @@ def test_channels_come_last(dims):
         assert field.startswith("b") and field.endswith("f") and kernel.endswith("i, o")
 
 
-@pytest.mark.parametrize("form", ["reference", "last", "pieces", "line"])
+@pytest.mark.parametrize("form", ["reference", "last", "line"])
 def test_layers_by_a_form_of_choice(form):
     x = jax.random.normal(jax.random.key(1), (2, 8))
     for layer_type, find, convolve_by, more in [

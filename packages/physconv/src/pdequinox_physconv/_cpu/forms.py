@@ -5,16 +5,14 @@ the other two, which are `OPERANDS[target]`. It may word the task as others, and
 `inner`. To add a form: write the function with its `@form` line here, and its line in `choice`;
 the tests find it in `FORMS`.
 
-What most of this is about is XLA's CPU backend (jaxlib 0.10.2; openxla's
-`xla/backends/cpu/ynn_support.cc`, `backends/cpu/runtime/convolution_lib.h` and
-`service/cpu/conv_canonicalization.cc`; docs/convolutions.md has the times):
+They follow from the structure of the work, and from what XLA's CPU backend has done in all versions
+measured (jaxlib 0.10.2 and 0.12.0.1; `hatch run benchmark:choice`):
 
-- It has fast code for convolutions whose channels come last. It brings others into that order, but
-  not inside of loops (`jax.lax.scan`, `map`, `while_loop`), where they run many times slower.
-- In two dimensions YNNPACK takes a convolution that has no more outputs than inputs on any axis.
-  Without any padding it first copies all patches, on one core; with some it does not.
-- Eigen takes the others, in float32 and float16. In two dimensions it is as fast or faster; in
-  three five times slower, and with `lhs_dilation` more than that.
+- It has fast code for convolutions in one and two dimensions whose channels come last. It brings
+  others into that order, but not inside of loops (`jax.lax.scan`, `map`, `while_loop`), where they
+  run many times slower.
+- Its code is slower in three dimensions, with zeros between the points (`lhs_dilation`), and on one
+  axis in float64.
 - A grouped convolution is up to hundreds of times slower than one convolution for each group.
 - More than 32 MB of temporary memory are new pages from the system at every call.
 """
@@ -79,6 +77,23 @@ def piece(count: int, each: int, turns: int = 1) -> int:
     return max((n for n in range(1, count + 1) if fits(n)), default=1)
 
 
+def in_turns(task: Callable[..., Array], *operands: Array, most: int = 8) -> Array:
+    """Carries out a task for every entry of the operands' first axis: at most so many are written
+    out, which takes time to compile; more of them are turns of a loop, each of as many.
+    """
+    count = operands[0].shape[0]
+
+    def write_out(*parts: Array) -> Array:
+        return jnp.stack([task(*(v[i] for v in parts)) for i in range(parts[0].shape[0])])
+
+    if count <= most:
+        return write_out(*operands)
+    each = max(n for n in range(1, most + 1) if count % n == 0)
+    turns = [v.reshape(-1, each, *v.shape[1:]) for v in operands]
+    out = lax.map(lambda parts: write_out(*parts), tuple(turns))
+    return out.reshape(count, *out.shape[2:])
+
+
 def sample_bytes(window: Window, channels: tuple[int, int], dtype: jnp.dtype) -> int:
     """Counts the bytes of one sample of `x` and `y`."""
     c, o = channels
@@ -108,14 +123,12 @@ def _convolve(
     return jnp.moveaxis(out, -1, 1)
 
 
-def _correlate(x: Array, y: Array, window: Window, padding: Pairs) -> Array:
+def _correlate(x: Array, y: Array, window: Window) -> Array:
     """The kernel's derivative as XLA's convolution of `x` with `y`: channels are samples, samples
     are channels, stride and dilation change places.
     """
     swapped = window.but(stride=window.dilation, dilation=window.stride)._replace(groups=1)
-    x = pad_zeros(x, window.padding)
-    w = _convolve(x.swapaxes(0, 1), y.swapaxes(0, 1), swapped, padding).swapaxes(0, 1)
-    return lax.slice(w, (0,) * w.ndim, (*w.shape[:2], *window.taps))
+    return _convolve(x.swapaxes(0, 1), y.swapaxes(0, 1), swapped, window.padding).swapaxes(0, 1)
 
 
 @form(lambda target, window: True)
@@ -144,67 +157,10 @@ def last(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     if target == "y":
         return _convolve(a, b, window, window.padding)
     if target == "w":
-        return _correlate(a, b, window, ((0, 0),) * len(window.axes))
+        return _correlate(a, b, window)
     one = window.but(stride=(1,) * len(window.axes))
     padding = window.transposed_padding
     return _convolve(a, flip(b, window.groups), one, padding, window.stride)
-
-
-@form(
-    lambda target, window: len(window.axes) == 2
-    and target == "y"
-    and _unit(window.stride)
-    and min(map(min, window.padding)) >= 0
-)
-def wide(target: str, x: Array, w: Array, window: Window, inner: Task) -> Array:
-    """For Eigen: one more output than there are inputs on one axis, which is dropped."""
-    more = [max(0, n + 1 - m) for n, m in zip(window.size, window.out, strict=True)]
-    axis = min((0, 1), key=lambda i: more[i] / window.size[i])
-    padding = list(window.padding)
-    padding[axis] = (padding[axis][0], padding[axis][1] + more[axis])
-    out = _convolve(x, w, window, tuple(padding))
-    return lax.slice(out, (0,) * 4, (*out.shape[:2], *window.out))
-
-
-@form(
-    lambda target, window: len(window.axes) == 2
-    and (target == "y" or (target == "w" and window.groups == 1))
-)
-def nudged(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """For YNNPACK: all of the padding is in the array, and one point more in the convolution, whose
-    outputs, if any, are dropped.
-    """
-    x = pad_zeros(a, window.padding)
-    padding = ((0, 1), (0, 0)) if x.shape[2] >= x.shape[3] else ((0, 0), (0, 1))
-    if target == "w":
-        return _correlate(a, b, window, padding)
-    out = _convolve(x, b, window, padding)
-    return lax.slice(out, (0,) * 4, (*out.shape[:2], *window.out))
-
-
-@form(
-    lambda target, window: len(window.axes) == 2
-    and target == "w"
-    and _unit(window.stride)
-    and window.groups == 1
-)
-def rows(target: str, x: Array, y: Array, window: Window, inner: Task) -> Array:
-    """Row by row of the kernel, each a task in one dimension: with both fields written one row
-    after the other, at the width of the padded `x`, a tap `(a, b)` is a shift by `a * width + b`.
-    """
-    (k, kw), (d, dw), (m, mw) = window.taps, window.dilation, window.out
-    x = pad_zeros(x, window.padding)
-    width = x.shape[3]
-    points = m * width - (width - mw)
-    y = pad_zeros(y, ((0, 0), (0, width - mw))).reshape(*y.shape[:2], m * width)[:, :, :points]
-    x = x.reshape(*x.shape[:2], -1)
-    size = points + (kw - 1) * dw
-    line = Window((Axis(size, kw, points, 1, dw, 0),))
-    out: list[Array] = []
-    for tap in range(k):
-        row = lax.slice_in_dim(x, tap * d * width, tap * d * width + size, axis=2)
-        out.append(inner("w", row, y, line))
-    return jnp.stack(out, axis=2)
 
 
 @form(lambda target, window: len(window.axes) == 1)
@@ -256,19 +212,81 @@ def planes(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arra
     return jnp.moveaxis(out.reshape(-1, k, channels, *rest.taps), 1, 2)
 
 
-@form(lambda target, window: True)
-def pieces(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """A few samples at a time, in a loop."""
-    samples = a.shape[0]
-    count = piece(samples, sample_bytes(window, window.channels(target, a.shape, b.shape), a.dtype))
-    split = lambda v: v.reshape(samples // count, count, *v.shape[1:])
-    if target != "w":
-        out = lax.map(lambda part: inner(target, part, b, window), split(a))
-        return out.reshape(samples, *out.shape[2:])
-    shape = window.shape("w", count, (a.shape[1], b.shape[1]))
-    dtype = sum_dtype(a.dtype)
-    add = lambda total, pair: (total + inner("w", *pair, window).astype(dtype), None)
-    return lax.scan(add, jnp.zeros(shape, dtype), (split(a), split(b)))[0].astype(a.dtype)
+# At most so many taps of `shifted` are written out. For the kernel each is an array of its own.
+_TAPS = {"y": 64, "w": 12}
+
+
+@form(lambda target, window: target != "x" and prod(window.taps) > _TAPS[target])
+def taps(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
+    """A few taps at a time, in a loop: they are slices of the first axis that has several."""
+    i = next(i for i, k in enumerate(window.taps) if k > 1)
+    _, k, m, s, d, _ = window.axes[i]
+    most = max(1, _TAPS[target] // prod(window.taps[i + 1 :]))
+    turns = -(-k // most)
+    each, rest = divmod(k, turns)
+    dtype = a.dtype
+    a, b = (v.astype(sum_dtype(dtype)) for v in (a, b))
+    x = pad_zeros(a, window.padding)
+    padded = window.but(size=x.shape[2:], lower=(0,) * len(window.axes))
+
+    def some(first: int | Array, count: int) -> Array:
+        """Computes what the taps `first, ..., first + count - 1` contribute."""
+        size = (m - 1) * s + (count - 1) * d + 1
+        axes = list(padded.axes)
+        axes[i] = axes[i]._replace(size=size, taps=count)
+        part = lax.dynamic_slice_in_dim(x, first * d, size, axis=2 + i)
+        w = b if target == "w" else lax.dynamic_slice_in_dim(b, first, count, axis=2 + i)
+        return inner(target, part, w, padded._replace(axes=tuple(axes)))
+
+    if target == "y":
+        zero = jnp.zeros(window.shape("y", a.shape[0], (a.shape[1], b.shape[0])), a.dtype)
+        out = lax.fori_loop(0, turns, lambda n, total: total + some(n * each, each), zero)
+        return (out + some(k - rest, rest) if rest else out).astype(dtype)
+    out = jnp.moveaxis(lax.map(lambda n: some(n * each, each), jnp.arange(turns)), 0, 2 + i)
+    out = out.reshape(*out.shape[: 2 + i], -1, *out.shape[4 + i :])
+    if rest:
+        out = jnp.concatenate([out, some(k - rest, rest)], axis=2 + i)
+    return out.astype(dtype)
+
+
+def _row(window: Window) -> int:
+    """Chooses how many outputs are a row of `band`: no fewer than the kernel is long."""
+    return max(_ROW, 1 << (window.axes[0].span - 1).bit_length())
+
+
+_ROW = 64
+
+
+@form(
+    lambda target, window: len(window.axes) == 1 and target == "w" and window.out[0] >= _row(window)
+)
+def band(target: str, x: Array, y: Array, window: Window, inner: Task) -> Array:
+    """The kernel's derivative in one dimension: a product of matrices for each group, of all points
+    in a row of `x` with all points in a row of `y`, of which the sums along diagonals are the taps.
+    """
+    (axis,), row, dtype = window.axes, _row(window), sum_dtype(x.dtype)
+    x = pad_zeros(x, window.padding)
+    samples, stride = x.shape[0], axis.stride
+    count, rest = divmod(axis.out, row)
+    # Rows of `x` end with what the last outputs read of the next row.
+    size = (row - 1) * stride + axis.span
+    rows = pad_zeros(x, ((0, (count + 1) * row * stride - x.shape[2]),))
+    rows = rows.reshape(samples, window.groups, -1, count + 1, row * stride)
+    rows = jnp.concatenate([rows[:, :, :, :-1], rows[:, :, :, 1:]], axis=4)[..., :size]
+    of_y = y[:, :, : count * row].reshape(samples, window.groups, -1, count, row)
+    summed = (((0, 3), (0, 3)), ((1,), (1,)))
+    out = lax.dot_general(of_y, rows, summed, preferred_element_type=dtype)
+    # [groups, o, row, c, size]: output `i` sees tap `t` at `i * stride + t * dilation`, which is
+    # place `i * (size + stride) + t * dilation` of all, row after row.
+    out = jnp.moveaxis(out, 2, 3).reshape(*(out.shape[i] for i in (0, 1, 3)), row * size)
+    out = jnp.pad(out, ((0, 0),) * 3 + ((0, row * stride),))
+    out = out.reshape(*out.shape[:3], row, size + stride)[..., : axis.span : axis.dilation]
+    w = out.sum(3).reshape(-1, *out.shape[2:3], axis.taps).astype(x.dtype)
+    if rest:
+        line = axis._replace(size=x.shape[2] - count * row * stride, out=rest, lower=0)
+        ends = (x[:, :, count * row * stride :], y[:, :, count * row :])
+        w += inner("w", *ends, window._replace(axes=(line,)))
+    return w
 
 
 @form(lambda target, window: target != "x")
@@ -334,7 +352,7 @@ def shifted(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arr
 
 @form(
     lambda target, window: target == "x"
-    and window.groups == 1
+    and not _unit(window.stride)
     and all(s == 1 or d == 1 for s, d in zip(window.stride, window.dilation, strict=True))
 )
 def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Array:
@@ -345,6 +363,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Arra
     for all: these would carry a NaN to points that do not see it.)
     """
     s, c, dims = window.stride, w.shape[1], len(window.axes)
+    channels = window.groups * c
     # Point `r + s * m - lower` of `x` is point `m - first` of phase `r`.
     first = tuple(low // step for low, step in zip(window.lower, s, strict=True))
     last = tuple((a.size - 1 + a.lower) // a.stride for a in window.axes)
@@ -358,7 +377,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Arra
         """Those phases, as the axes after the channels."""
         counts = tuple(map(len, chosen))
         if 0 in taps:
-            return jnp.zeros((y.shape[0], c, *counts, *coarse.size), y.dtype)
+            return jnp.zeros((y.shape[0], channels, *counts, *coarse.size), y.dtype)
         start = (0, 0, *(phases.start for phases in chosen))
         kernel = w
         for axis, (k, step, count) in enumerate(zip(taps, s, counts, strict=True)):
@@ -369,7 +388,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Arra
         order = (*(3 + 2 * i for i in range(dims)), *(2 + 2 * i for i in range(dims)))
         kernel = kernel.transpose(0, 1, *order).reshape(w.shape[0], c * prod(counts), *taps)
         part = inner("x", y, kernel, coarse.but(taps=taps))
-        return part.reshape(part.shape[0], c, *counts, *coarse.size)
+        return part.reshape(part.shape[0], channels, *counts, *coarse.size)
 
     # The first phases of an axis have one tap more than the others, unless all have as many.
     choices = []
@@ -397,10 +416,13 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Arra
 def split(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """Every group by itself."""
     one = window._replace(groups=1)
-    a_parts = jnp.split(a, window.groups, axis=1)
-    b_parts = jnp.split(b, window.groups, axis=1 if target == "w" else 0)
-    parts = [inner(target, *pair, one) for pair in zip(a_parts, b_parts, strict=True)]
-    return jnp.concatenate(parts, axis=0 if target == "w" else 1)
+    own = 1 if target == "w" else 0
+    parts = [
+        jnp.moveaxis(v.reshape(*v.shape[:at], window.groups, -1, *v.shape[at + 1 :]), at, 0)
+        for v, at in ((a, 1), (b, own))
+    ]
+    out = jnp.moveaxis(in_turns(lambda a, b: inner(target, a, b, one), *parts), 0, 1 - own)
+    return out.reshape(*out.shape[: 1 - own], -1, *out.shape[3 - own :])
 
 
 def _is_product(window: Window) -> bool:
