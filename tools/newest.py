@@ -1,12 +1,13 @@
-"""Runs the tests on the newest JAX, which needs a newer Python than the workspace does.
+"""Makes an environment with the newest JAX, which needs a newer Python than the workspace does, and
+runs the tests there.
 
 The Python is the newest one found on the path, or else, on Debian and as root, that of a small
 Debian system made by debootstrap, entered by chroot. Where neither is to be had, nothing is run: a
 line on stderr says why, and the status is 0. Wherever the tests run, they decide the status.
 
-Checkout, environment and system are in a temporary folder, removed at the end. Mounts are made in a
-namespace of the command that needs them, which ends with it: the folder never holds a mount.
-Arguments are those of pytest, instead of all tests.
+Checkout, environment and system are in a temporary folder, removed at the end; the benchmark can
+keep them. Mounts are made in a namespace of the command that needs them, which ends with it: the
+folder never holds a mount. Arguments are those of pytest, instead of all tests.
 """
 
 import os
@@ -16,6 +17,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -48,6 +51,12 @@ print(", ".join(f"{name} {number}" for name, number in found.items()), flush=Tru
 
 class CannotError(Exception):
     """This machine has no Python that is new enough, and none can be had; the text says why."""
+
+    def __str__(self) -> str:
+        return (
+            f"none of {', '.join(PYTHONS)} works here, and a Debian that has one cannot be made: "
+            f"{self.args[0]}"
+        )
 
 
 def found_python() -> str | None:
@@ -93,7 +102,7 @@ def attempt(*command: str) -> None:
 
 
 class Place:
-    """Where the tests run: this system, in `folder`, or the one that `folder` is the root of."""
+    """Where things run: this system, in `folder`, or the one that `folder` is the root of."""
 
     def __init__(self, folder: Path, *, is_root: bool):
         self.folder = folder
@@ -126,54 +135,85 @@ class Place:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
 
+    def command(self, *command: str | Path) -> tuple[str, ...]:
+        """What runs a command in the checkout there, with `environment` as its variables."""
+        return (*self.enter, "env", f"--chdir={self.checkout}", *map(str, command))
+
     def run(
         self, *command: str | Path, check: bool = True, capture: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        in_checkout = ("env", f"--chdir={self.checkout}", *map(str, command))
         return subprocess.run(
-            (*self.enter, *in_checkout), env=self.environment, check=check, text=True,
+            self.command(*command), env=self.environment, check=check, text=True,
             stdout=subprocess.PIPE if capture else None,
         )  # fmt: skip
 
+    def install(self, python: str, requirements: list[str]) -> None:
+        """The newest JAX and what else is required, in an environment of that Python."""
+        self.run(python, "-m", "venv", self.inside / "venv")
+        install = (self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        self.run(*install, "jax")
+        # The newest one, unless a package forbids it, which then fails here.
+        newest = "import importlib.metadata; print('jax==' + importlib.metadata.version('jax'))"
+        pin = self.run(self.python, "-c", newest, capture=True).stdout.strip()
+        self.run(*install, pin, *requirements)
 
-def run_tests(place: Place, python: str, arguments: list[str]) -> int:
-    root = Package(ROOT)
+
+def package_folders() -> list[str]:
+    """The packages of the workspace, as pip finds them in the checkout."""
+    files = (ROOT / "packages").glob("*/pyproject.toml")
+    return [f"./{file.parent.relative_to(ROOT)}" for file in sorted(files)]
+
+
+def make(folder: Path, requirements: list[str]) -> Place:
+    python = found_python()
+    if python is None:
+        make_debian(folder)
+    place = Place(folder, is_root=python is None)
     place.copy_checkout()
-    place.run(python, "-m", "venv", place.inside / "venv")
-    install = (place.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    place.run(*install, "jax")
-    # The newest one, unless a package forbids it, which then fails here.
-    newest = "import importlib.metadata; print('jax==' + importlib.metadata.version('jax'))"
-    pin = place.run(place.python, "-c", newest, capture=True).stdout.strip()
-    packages = sorted(file.parent for file in (ROOT / "packages").glob("*/pyproject.toml"))
-    folders = [f"./{folder.relative_to(ROOT)}" for folder in (*packages, ROOT)]
-    settings = root.pyproject["tool"]["hatch"]["envs"]["hatch-test"]
-    groups = [root.pyproject["dependency-groups"][name] for name in settings["dependency-groups"]]
-    requirements = [*root.test_requirements, *chain(*groups), "pytest-xdist>=3.5"]
-    place.run(*install, pin, *folders, *requirements)
-    place.run(place.python, "-c", VERSIONS)
-    tests = arguments or settings["default-args"]
-    command = (place.python, "-m", "pytest", "-n", "logical", *tests)
-    return place.run(*command, check=False).returncode
+    place.install(python or "python3", requirements)
+    return place
+
+
+@contextmanager
+def newest(requirements: list[str], kept: Path | None = None) -> Iterator[Place]:
+    """Gives a place with this checkout, the newest JAX, and the requirements, which may be folders
+    of the checkout. It is made in a temporary folder, or in the one to keep; where that exists, the
+    checkout there is renewed, and nothing else.
+    """
+    if kept is None:
+        with tempfile.TemporaryDirectory(prefix="newest-") as name:
+            yield make(Path(name).resolve(), requirements)
+        return
+    folder = kept.resolve()
+    if folder.exists():
+        place = Place(folder, is_root=(folder / "usr").exists())
+        shutil.rmtree(folder / "checkout", ignore_errors=True)
+        place.copy_checkout()
+    else:
+        folder.mkdir(parents=True)
+        try:
+            place = make(folder, requirements)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+    yield place
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="newest-") as name:
-        folder = Path(name).resolve()
-        python = found_python()
-        if python is None:
-            try:
-                make_debian(folder)
-            except CannotError as reason:
-                print(
-                    f"SKIPPED the tests on the newest JAX: none of {', '.join(PYTHONS)} works "
-                    f"here, and a Debian that has one cannot be made: {reason}",
-                    file=sys.stderr,
-                )
-                return 0
-        place = Place(folder, is_root=python is None)
-        return run_tests(place, python or "python3", sys.argv[1:])
+    root = Package(ROOT)
+    settings = root.pyproject["tool"]["hatch"]["envs"]["hatch-test"]
+    groups = [root.pyproject["dependency-groups"][name] for name in settings["dependency-groups"]]
+    requirements = [*root.test_requirements, *chain(*groups), "pytest-xdist>=3.5"]
+    try:
+        with newest([*package_folders(), ".", *requirements]) as place:
+            place.run(place.python, "-c", VERSIONS)
+            tests = sys.argv[1:] or settings["default-args"]
+            command = (place.python, "-m", "pytest", "-n", "logical", *tests)
+            return place.run(*command, check=False).returncode
+    except CannotError as reason:
+        print(f"SKIPPED the tests on the newest JAX: {reason}", file=sys.stderr)
+        return 0
 
 
 if __name__ == "__main__":
