@@ -16,36 +16,45 @@ def run(*arguments):
     )
 
 
+QUICK = ("--rounds", 2, "--seconds", 0.001, "--settings", "present")
+
+
 def test_a_row(tmp_path):
     name = "PhysicsConv: 2-D 8^2, 64, k=3, batch 1, dilation 4"
     libraries = ("ours", "equinox", "product", "copy")
-    options = ("--rounds", 2, "--seconds", 0.001, "--output", tmp_path, "--only", name)
+    options = (*QUICK, "--output", tmp_path, "--only", name)
     finished = run(BENCHMARK / "run.py", "convolutions", *options, "--libraries", *libraries)
     assert finished.returncode == 0, finished.stderr
     results = json.loads((tmp_path / "convolutions.json").read_text())
     (row,) = results["rows"]
     assert f"{row['row']['group']}: {row['name']}" == name
-    for what in ("forward", "train"):
-        for library in libraries:
-            answer = row[what][library]
+    layers = ("ours", "equinox")
+    for what, measured in (("forward", libraries), ("train", layers)):
+        answers = row["context"][what]["present"]
+        assert set(answers) == set(measured)
+        for answer in answers.values():
             assert answer["quartiles"][0] <= answer["median"] <= answer["quartiles"][1]
             assert answer["compile"] > 0 and answer["temporary"] >= 0
+        assert set(row["alone"][what]["present"]) == {"ours"}
     # Both start from the same weights.
-    ours, theirs = (row["train"][library]["loss"] for library in ("ours", "equinox"))
+    ours, theirs = (row["context"]["train"]["present"][library]["loss"] for library in layers)
     assert abs(ours - theirs) <= 1e-4 * abs(theirs)
+    # The activations are there, and not around the layer alone.
+    alone = row["alone"]["train"]["present"]["ours"]["loss"]
+    assert abs(ours - alone) > 0.01 * abs(alone)
     assert "PhysicsConv" in finished.stdout
 
 
 def test_rows_of_the_spectral_table(tmp_path):
     libraries = ("ours", "periodic", "transforms")
-    options = ("--rounds", 2, "--seconds", 0.001, "--output", tmp_path, "--only", ": 1-D 160, ")
+    options = (*QUICK, "--output", tmp_path, "--only", ": 1-D 160, ")
     finished = run(BENCHMARK / "run.py", "spectral", *options, "--libraries", *libraries)
     assert finished.returncode == 0, finished.stderr
     rows = json.loads((tmp_path / "spectral.json").read_text())["rows"]
     assert {row["row"]["group"] for row in rows} == {"SpectralConv", "walls"}
     for row in rows:
         able = {
-            what: {name for name, answer in row[what].items() if "median" in answer}
+            what: {n for n, answer in row["context"][what]["present"].items() if "median" in answer}
             for what in ("forward", "train")
         }
         if row["row"]["group"] == "walls":
@@ -68,6 +77,35 @@ def test_rows_of_the_spectral_table(tmp_path):
     assert all(row in updated for row in others) and again not in updated
 
 
+def test_a_folder_that_keeps_the_newest_jax(tmp_path):
+    # With this Python in the place of a newer one.
+    (tmp_path / "kept" / "venv" / "bin").mkdir(parents=True)
+    python = tmp_path / "kept" / "venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    options = (
+        "--rounds",
+        2,
+        "--seconds",
+        0.001,
+        "--output",
+        tmp_path,
+        "--newest",
+        tmp_path / "kept",
+    )
+    only = ("--libraries", "ours", "--only", "PhysicsConv: 2-D 8^2, 64, k=3, batch 1, dilation 4")
+    finished = run(
+        BENCHMARK / "run.py", "convolutions", *options, *only, "--settings", "present", "newest"
+    )
+    assert finished.returncode == 0, finished.stderr
+    results = json.loads((tmp_path / "convolutions.json").read_text())
+    assert results["versions"]["present"] == results["versions"]["newest"]
+    for where in ("context", "alone"):
+        for what in ("forward", "train"):
+            assert set(results["rows"][0][where][what]) == {"present", "newest"}
+    assert (tmp_path / "kept" / "checkout" / "pyproject.toml").is_file()
+
+
 def test_rows_are_told_apart_and_survive_json():
     check = (
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
@@ -86,6 +124,7 @@ def test_what_there_is_not():
         (["--rounds", "1"], "must be at least 2, got 1"),
         (["--libraries", "none"], "invalid choice: 'none'"),
         (["--libraries", "ours", "neuralop"], "not in this table: neuralop"),
+        (["--settings", "none"], "invalid choice: 'none'"),
     ]:
         finished = run(BENCHMARK / "run.py", "convolutions", *options)
         assert finished.returncode == 2 and text in finished.stderr

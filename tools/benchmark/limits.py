@@ -8,34 +8,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rows import Row, UnsupportedError
+from rows import Task, UnsupportedError
 from with_jax import program
 
 
-def product(row: Row, what: str) -> Any:
+def product(task: Task) -> Any:
     """A product of square matrices."""
+    row = task.row
     if row.group in ("networks", "scans"):
         raise UnsupportedError("of layers only")
     jax.config.update("jax_enable_x64", row.dtype == "float64")
-    n = max(1, round((row.operations * (1 if what == "forward" else 3) / 2) ** (1 / 3)))
+    n = max(1, round((row.operations * (1 if task.what == "forward" else 3) / 2) ** (1 / 3)))
     a = jnp.ones((n, n), row.dtype)
     return program(lambda a: a @ a, a)
 
 
-def copy(row: Row, what: str) -> Any:
+def copy(task: Task) -> Any:
     """A read of half of the numbers, and a write of as many."""
+    row = task.row
     if row.group in ("networks", "scans"):
         raise UnsupportedError("of layers only")
     jax.config.update("jax_enable_x64", row.dtype == "float64")
-    a = jnp.ones(row.numbers // 2 * (1 if what == "forward" else 2), row.dtype)
+    a = jnp.ones(row.numbers // 2 * (1 if task.what == "forward" else 2), row.dtype)
     return program(lambda a: a + jnp.ones((), row.dtype), a)
 
 
-def transforms(row: Row, what: str) -> Any:
+def transforms(task: Task) -> Any:
     """`irfftn(rfftn(x))` of all channels."""
+    row = task.row
     if row.layer != "SpectralConv" or row.boundary_mode != "periodic" or row.transform:
         raise UnsupportedError("of periodic layers only")
-    if what != "forward":
+    if task.what != "forward":
         raise UnsupportedError("the forward pass only")
     if row.dtype not in ("float32", "float64"):
         raise UnsupportedError(f"no transform in {row.dtype}")

@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from rows import Row, UnsupportedError
+from rows import Row, Task, UnsupportedError
 from with_jax import prepare as prepare_with_jax
 
 from pdequinox_physconv import PhysicsConv, PhysicsConvTranspose
@@ -86,6 +86,6 @@ def replaced(network: Any) -> Any:
     return jax.tree.map(replace, network, is_leaf=lambda module: type(module) in ours)
 
 
-def prepare(row: Row, what: str) -> Any:
+def prepare(task: Task) -> Any:
     """See `worker.serve`."""
-    return prepare_with_jax(row, what, make)
+    return prepare_with_jax(task, make)

@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import ours
-from rows import Row, UnsupportedError
+from rows import Task, UnsupportedError
 
 
-def prepare(row: Row, what: str) -> Any:
+def prepare(task: Task) -> Any:
     """See `worker.serve`."""
-    if row.transform != "product":
+    if task.row.transform != "product":
         raise UnsupportedError("chooses by itself")
-    return ours.prepare(replace(row, transform="fft"), what)
+    return ours.prepare(replace(task, row=replace(task.row, transform="fft")))

@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import ours
-from rows import Row, UnsupportedError
+from rows import Task, UnsupportedError
 
 
-def prepare(row: Row, what: str) -> Any:
+def prepare(task: Task) -> Any:
     """See `worker.serve`."""
-    if row.group != "walls":
+    if task.row.group != "walls":
         raise UnsupportedError("periodic as it is")
-    return ours.prepare(replace(row, boundary_mode="periodic"), what)
+    return ours.prepare(replace(task, row=replace(task.row, boundary_mode="periodic")))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import equinox as eqx
-from rows import Row, UnsupportedError
+from rows import Row, Task, UnsupportedError
 from with_jax import prepare as prepare_with_jax
 
 
@@ -35,6 +35,6 @@ def make(row: Row, key: Any) -> eqx.Module:
     return eqx.nn.ConvTranspose(output_padding=row.stride - 1, **arguments)
 
 
-def prepare(row: Row, what: str) -> Any:
+def prepare(task: Task) -> Any:
     """See `worker.serve`."""
-    return prepare_with_jax(row, what, make)
+    return prepare_with_jax(task, make)

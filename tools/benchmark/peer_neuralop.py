@@ -6,7 +6,7 @@ import numpy as np
 import peer_torch
 import torch
 from neuralop.layers.spectral_convolution import SpectralConv
-from rows import Row, UnsupportedError
+from rows import Row, Task, UnsupportedError
 
 
 def layer(channels: tuple[int, int], modes: tuple[int, ...]) -> SpectralConv:
@@ -53,6 +53,6 @@ def apply(layer: SpectralConv, x: np.ndarray, output_shape: Any = None) -> np.nd
         return layer(torch.tensor(x)[None], output_shape=output_shape)[0].numpy()
 
 
-def prepare(row: Row, what: str) -> Any:
+def prepare(task: Task) -> Any:
     """See `worker.serve`."""
-    return peer_torch.prepare(row, what, make)
+    return peer_torch.prepare(task, make)

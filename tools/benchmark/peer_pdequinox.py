@@ -3,7 +3,7 @@
 from typing import Any
 
 import equinox as eqx
-from rows import FNO, NETWORKS, Row, UnsupportedError
+from rows import FNO, NETWORKS, Row, Task, UnsupportedError
 from with_jax import prepare as prepare_with_jax
 
 from pdequinox import arch, conv
@@ -44,6 +44,6 @@ def make(row: Row, key: Any) -> eqx.Module:
     return conv.PhysicsConvTranspose(output_padding=row.stride - 1, **arguments)
 
 
-def prepare(row: Row, what: str) -> Any:
+def prepare(task: Task) -> Any:
     """See `worker.serve`."""
-    return prepare_with_jax(row, what, make)
+    return prepare_with_jax(task, make)

@@ -1,4 +1,4 @@
-"""PyTorch on the CPU."""
+"""PyTorch, as it is: on an accelerator where there is one, else on the CPU."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rows import Row, UnsupportedError
+from rows import Row, Task, UnsupportedError
 
 
 MODES = {"periodic": "circular", "dirichlet": "zeros", "neumann": "reflect", "outflow": "replicate"}
@@ -58,35 +58,53 @@ class Crop(torch.nn.Module):
         return x[self.index]
 
 
-def prepare(row: Row, what: str, make: Callable[[Row], torch.nn.Module] = make) -> Any:
-    """See `worker.serve`; `make(row)` gives the layer."""
+def prepare(
+    task: Task,
+    make: Callable[[Row], torch.nn.Module] = make,
+    compile: Callable[[Callable], Callable] = lambda function: function,
+) -> Any:
+    """See `worker.serve`; `make(row)` gives the layer, and `compile` what runs in the place of a
+    function of the field.
+    """
+    row = task.row
     torch.set_num_threads(os.cpu_count() or 1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, row.dtype)
-    layer = make(row)
+    layer = make(row).to(device)
     if dtype != torch.float32:  # to which `to` would make complex weights real
         layer = layer.to(dtype)
-    shape = (row.batch, row.channels[0], *row.spatial)
-    x = torch.tensor(np.random.default_rng(0).standard_normal(shape), dtype=dtype)
-    if what == "forward":
-
-        def run() -> None:
-            with torch.no_grad():
-                layer(x)
-
-    else:
-        cotangent = np.random.default_rng(1).standard_normal((row.batch, row.channels[1], *row.out))
-        cotangent = torch.tensor(cotangent, dtype=dtype)
-        x.requires_grad_()
-
-        def run() -> None:
-            x.grad = None
-            layer.zero_grad(set_to_none=True)
-            (layer(x) * cotangent).sum().backward()
-
+    field = lambda seed, shape: torch.tensor(
+        np.random.default_rng(seed).standard_normal(shape), dtype=dtype, device=device
+    )
+    x = field(0, (row.batch, row.channels[0], *row.spatial))
+    activation = torch.relu if task.activated else lambda x: x
+    forward = lambda x: activation(layer(activation(x)))
+    finish = torch.cuda.synchronize if device == "cuda" else lambda: None
     try:
+        with torch.no_grad():
+            shape = tuple(forward(x).shape)
+        if shape != (row.batch, row.channels[1], *row.out):
+            raise UnsupportedError("another shape of the output")
+        if task.what == "forward":
+            function = compile(forward)
+
+            def run() -> None:
+                with torch.no_grad():
+                    function(x)
+                finish()
+
+        else:
+            cotangent = field(1, shape)
+            loss = compile(lambda x: (forward(x) * cotangent).sum())
+            x.requires_grad_()
+
+            def run() -> None:
+                x.grad = None
+                layer.zero_grad(set_to_none=True)
+                loss(x).backward()
+                finish()
+
         run()
     except RuntimeError as error:
         raise UnsupportedError(str(error).splitlines()[0]) from error
-    if tuple(layer(x).shape) != (row.batch, row.channels[1], *row.out):
-        raise UnsupportedError("another shape of the output")
     return run, {}

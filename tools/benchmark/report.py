@@ -11,7 +11,8 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from tables import Column, Table, TABLES
+from tables import Column, LIBRARIES, Table, TABLES
+from turns import SETTINGS
 
 
 PASSES = ("forward", "train")
@@ -20,24 +21,36 @@ WORDS = {"train": "a training step", "forward": "a forward pass"}
 
 def table_of(results: dict[str, Any]) -> Table:
     """That the results are of."""
-    return TABLES[results.get("table", "convolutions")]
+    return TABLES[results["table"]]
 
 
-def ratio(entry: dict[str, Any], other: str, what: str, key: str = "median") -> float | None:
+def answer(
+    entry: dict[str, Any], what: str, library: str = "ours", setting: str = "present",
+    where: str = "context",
+) -> dict[str, Any]:  # fmt: skip
+    """What a library answered about a row, or nothing."""
+    return entry.get(where, {}).get(what, {}).get(setting, {}).get(library, {})
+
+
+def ratio(entry: dict[str, Any], column: Column, key: str = "median") -> float | None:
     """How many times as much the other library needs, or `None` if that is not known."""
-    ours, theirs = (entry.get(what, {}).get(name, {}).get(key) for name in ("ours", other))
+    ours, theirs = (
+        answer(entry, column.what, library, column.setting, column.where).get(key)
+        for library in ("ours", column.library)
+    )
     return theirs / ours if ours and theirs else None
 
 
 def line(entry: dict[str, Any]) -> str:
-    """A row, while the benchmark runs."""
+    """A row in context, while the benchmark runs."""
     parts = [f"{entry['row']['group']}: {entry['name']}"]
     for what in PASSES:
-        if seconds := entry.get(what, {}).get("ours", {}).get("median"):
-            parts.append(f"{what} {seconds * 1e3:.2f} ms")
-        others = [other for other in entry.get(what, {}) if other != "ours"]
-        ratios = {other: ratio(entry, other, what) for other in others}
-        parts += [f"{other} {value:.2f}" for other, value in ratios.items() if value]
+        for setting, answers in entry["context"].get(what, {}).items():
+            if seconds := answers.get("ours", {}).get("median"):
+                parts.append(f"{what}, {setting}: {seconds * 1e3:.2f} ms")
+            others = [Column(what, other, setting) for other in answers if other != "ours"]
+            ratios = {column.library: ratio(entry, column) for column in others}
+            parts += [f"{other} {value:.2f}" for other, value in ratios.items() if value]
     return " | ".join(parts)
 
 
@@ -63,62 +76,74 @@ def groups_of(results: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(entry["row"]["group"] for entry in results["rows"]))
 
 
+def rows_of(results: dict[str, Any], group: str) -> list[dict[str, Any]]:
+    """Those of a group."""
+    return [entry for entry in results["rows"] if entry["row"]["group"] == group]
+
+
 def ratios(results: dict[str, Any], group: str, column: Column, key: str = "median") -> list[float]:
     """Those that are known of a group of rows."""
-    found = (
-        ratio(entry, column.library, column.what, key)
-        for entry in results["rows"]
-        if entry["row"]["group"] == group
-    )
+    found = (ratio(entry, column, key) for entry in rows_of(results, group))
     return [value for value in found if value]
 
 
-def summary(results: dict[str, Any]) -> str:
-    """Geometric mean, and in brackets the worst, of every group of rows that is compared."""
-    every = groups_of(results)
-    columns = [column for column in table_of(results).columns if column.summary]
-    columns = [
+def costs(columns: list[Column]) -> list[tuple[str, str, Column]]:
+    """Memory and compile time of training steps, beside pdequinox and without flags: the title, the
+    key in an answer, and the column.
+    """
+    beside = [
         column for column in columns
-        if column.always or any(ratios(results, group, column) for group in every)
+        if (column.what, column.library, column.where) == ("train", "pdequinox", "context")
+        and not SETTINGS[column.setting].flags
     ]  # fmt: skip
+    return [
+        (title if column is beside[0] else SETTINGS[column.setting].title, key, column)
+        for title, key in (("memory", "temporary"), ("compile time", "compile"))
+        for column in beside
+    ]
+
+
+def summary(results: dict[str, Any]) -> str:
+    """Geometric mean, and in brackets the worst, of every group of rows that is compared: training
+    steps in one table, forward passes in another.
+    """
 
     def cell(group: str, column: Column) -> str:
         found = ratios(results, group, column)
         return f"{geometric_mean(found):.1f} ({min(found):.2f})" if found else "-"
 
-    def less(group: str, key: str) -> str:
+    def less(group: str, key: str, column: Column) -> str:
         """Memory and compile time as ours to theirs: less is better."""
-        found = [1 / value for value in ratios(results, group, Column("train", "pdequinox"), key)]
+        found = [1 / value for value in ratios(results, group, column, key)]
         return f"{geometric_mean(found):.2f} ({max(found):.2f})" if found else "-"
 
-    head = ["", "rows"]
+    texts = []
     for what in ("train", "forward"):
-        titles = [column.title for column in columns if column.what == what]
-        head += [f"{what}: {titles[0]}", *titles[1:]] if titles else []
-    head += ["memory", "compile time"]
-    body = []
-    for group in every:
-        cells = [cell(group, column) for column in columns]
-        if all(cell == "-" for cell in cells):
-            continue
-        rows = sum(entry["row"]["group"] == group for entry in results["rows"])
-        body.append([
-            f"`{group}`" if group[0].isupper() else group,
-            str(rows),
-            *cells,
-            less(group, "temporary"),
-            less(group, "compile"),
-        ])  # fmt: skip
-    return table(head, body)
+        columns = [
+            column for column in table_of(results).columns
+            if column.summary and column.what == what
+            and any(ratios(results, group, column) for group in groups_of(results))
+        ]  # fmt: skip
+        head = [f"{WORDS[what]}:", "rows", *map(table_of(results).heading, columns)]
+        head += [title for title, *_ in costs(columns)]
+        body = []
+        for group in groups_of(results):
+            cells = [cell(group, column) for column in columns]
+            if any(cell != "-" for cell in cells):
+                name = f"`{group}`" if group[0].isupper() else group
+                cells += [less(group, key, column) for _, key, column in costs(columns)]
+                body.append([name, str(len(rows_of(results, group))), *cells])
+        if body:
+            texts.append(table(head, body))
+    return "\n".join(texts)
 
 
 def rows(results: dict[str, Any]) -> str:
-    """Every row: milliseconds with the range of the middle half, and how many times as long others
-    take.
+    """Every row, training steps and forward passes apart: milliseconds with the range of the middle
+    half, and how many times as long others take.
     """
 
-    def time(entry: dict[str, Any], what: str) -> str:
-        ours = entry.get(what, {}).get("ours", {})
+    def time(ours: dict[str, Any]) -> str:
         if "median" not in ours:
             return "-"
         spread = (ours["quartiles"][1] - ours["quartiles"][0]) / 2
@@ -129,31 +154,31 @@ def rows(results: dict[str, Any]) -> str:
 
     text = ""
     for group in groups_of(results):
-        chosen = [entry for entry in results["rows"] if entry["row"]["group"] == group]
-        columns = [
-            column for column in table_of(results).columns
-            if column.always or ratios(results, group, column)
-        ]  # fmt: skip
-        passes = {what: [c for c in columns if c.what == what] for what in ("train", "forward")}
-        less = [
-            (title, key) for title, key in [("memory", "temporary"), ("compile", "compile")]
-            if any(column.library == "pdequinox" for column in passes["train"])
-        ]  # fmt: skip
-        head = [""]
-        for what, compared in passes.items():
-            head += [f"{what}, ms", *(column.title for column in compared)]
-        head += [title for title, _ in less]
-        body = []
-        for entry in chosen:
-            cells = [entry["name"]]
-            for what, compared in passes.items():
-                cells.append(time(entry, what))
-                cells += [times(ratio(entry, column.library, what)) for column in compared]
-            for _, key in less:
-                value = ratio(entry, "pdequinox", "train", key)
-                cells.append(f"{1 / value:.2f}" if value else "-")
-            body.append(cells)
-        text += f"### {group}\n\n{table(head, body)}\n"
+        text += f"### {group}\n\n"
+        for what in ("train", "forward"):
+            chosen = [entry for entry in rows_of(results, group) if what in entry["context"]]
+            columns = [
+                column for column in table_of(results).columns
+                if column.what == what and ratios(results, group, column)
+            ]  # fmt: skip
+            settings = [
+                name for name in table_of(results).settings
+                if any(answer(entry, what, setting=name) for entry in chosen)
+            ]  # fmt: skip
+            head = [f"{WORDS[what]}, ms:", *(SETTINGS[name].title for name in settings)]
+            head += map(table_of(results).heading, columns)
+            head += [title for title, *_ in costs(columns)]
+            body = []
+            for entry in chosen:
+                cells = [entry["name"]]
+                cells += [time(answer(entry, what, setting=name)) for name in settings]
+                cells += [times(ratio(entry, column)) for column in columns]
+                for _, key, column in costs(columns):
+                    value = ratio(entry, column, key)
+                    cells.append(f"{1 / value:.2f}" if value else "-")
+                body.append(cells)
+            if body:
+                text += f"{table(head, body)}\n"
     return text
 
 
@@ -161,7 +186,7 @@ def losses(results: dict[str, Any]) -> str:
     """A sentence on the numbers that the training steps of this project and pdequinox give."""
     found: dict[str, list[float]] = {}
     for entry in results["rows"]:
-        ours, theirs = (entry.get("train", {}).get(n, {}) for n in ("ours", "pdequinox"))
+        ours, theirs = (answer(entry, "train", name) for name in ("ours", "pdequinox"))
         if "loss" in ours and "loss" in theirs:
             difference = abs(ours["loss"] - theirs["loss"]) / abs(theirs["loss"])
             found.setdefault(entry["row"]["dtype"], []).append(difference)
@@ -185,36 +210,65 @@ def commutation(results: dict[str, Any]) -> str:
 
 def machine(results: dict[str, Any]) -> str:
     """A sentence on what it ran on."""
-    found = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    return f"Machine: {results['machine']}; {found}. Medians of {results['rounds']} turns.\n"
+    found = [
+        f"{SETTINGS[setting].title}: " + ", ".join(f"{k} {v}" for k, v in versions.items())
+        for setting, versions in results["versions"].items()
+        if not SETTINGS[setting].flags
+    ]
+    flags = [
+        f"{SETTINGS[setting].title}: the same with `{versions['XLA_FLAGS']}`"
+        for setting, versions in results["versions"].items()
+        if SETTINGS[setting].flags
+    ]
+    return (
+        f"Machine: {results['machine']}. {'; '.join([*found, *flags])}. "
+        f"Medians of {results['rounds']} turns.\n"
+    )
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Every row as a dot, by group, against each peer."""
+    """Every row as a dot, by group, against each peer, in the first two settings."""
     import matplotlib.pyplot as plt
 
-    columns = [column for column in table_of(results).columns if column.plot]
+    settings = dict(zip(table_of(results).settings, ("#1f77b4", "#e08214"), strict=False))
+    panels_of = {
+        pair: [
+            column for column in table_of(results).columns
+            if (column.what, column.library) == pair
+            and column.where == "context" and column.setting in settings
+        ]
+        for pair in table_of(results).plots
+    }  # fmt: skip
     names = [
         group for group in groups_of(results)
-        if any(ratios(results, group, column) for column in columns)
+        if any(ratios(results, group, c) for columns in panels_of.values() for c in columns)
     ]  # fmt: skip
     if not names:
         return
-    passes = {column.what for column in columns}
+    passes = {what for what, _ in panels_of}
     figure, panels = plt.subplots(
         1,
-        len(columns),
-        figsize=(1.5 + 3.75 * len(columns), 0.45 * len(names) + 1.4),
+        len(panels_of),
+        figsize=(1.5 + 3.75 * len(panels_of), 0.6 * len(names) + 1.6),
         sharey=True,
+        squeeze=False,
         layout="constrained",
     )
-    for panel, column in zip(panels, columns, strict=True):
-        for i, group in enumerate(names):
-            found = ratios(results, group, column)
-            if not found:
-                continue
-            panel.plot(found, [i] * len(found), "o", color="#1f77b4", alpha=0.35, markersize=6)
-            panel.plot(geometric_mean(found), i, "|", color="#b2182b", markersize=18, mew=2.5)
+    panels = panels[0]
+    for panel, ((what, library), columns) in zip(panels, panels_of.items(), strict=True):
+        columns = [c for c in columns if any(ratios(results, group, c) for group in names)]
+        for j, column in enumerate(columns):
+            color, title = settings[column.setting], SETTINGS[column.setting].title
+            for i, group in enumerate(names):
+                found = ratios(results, group, column)
+                if not found:
+                    continue
+                place = i + 0.36 * (j - (len(columns) - 1) / 2)
+                panel.plot(found, [place] * len(found), "o", color=color, alpha=0.35, markersize=5)
+                panel.plot(geometric_mean(found), place, "|", color="k", markersize=13, mew=2.5)
+            panel.plot([], [], "o", color=color, label=title)
+        if len(columns) > 1:
+            panel.legend(loc="best", fontsize=8)
         panel.axvline(1, color="0.4", linewidth=1)
         panel.set_xscale("log")
         ticks = [t for t in (0.1, 0.25, 0.5, 1, 2, 4, 10, 30, 100, 300, 1000)
@@ -223,13 +277,13 @@ def plot(results: dict[str, Any], path: Path) -> None:
         panel.minorticks_off()
         panel.grid(axis="x", color="0.9")
         panel.set_axisbelow(True)
-        panel.set_xlabel(f"time of {column.title} / time of this project")
+        panel.set_xlabel(f"time of {LIBRARIES[library].title} / time of this project")
         if len(passes) > 1:
-            panel.set_title(WORDS[column.what].capitalize(), fontsize=10)
+            panel.set_title(WORDS[what].capitalize(), fontsize=10)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    head = "" if len(passes) > 1 else f"{WORDS[columns[0].what].capitalize()}: "
-    text = f"{head}every row of the table, and the geometric mean"
+    head = "" if len(passes) > 1 else f"{WORDS[next(iter(passes))].capitalize()}: "
+    text = f"{head}every row of the table in context, and the geometric mean"
     figure.suptitle(text[0].upper() + text[1:], fontsize=11)
     figure.savefig(path, dpi=130)
 

@@ -1,4 +1,6 @@
-"""What the benchmark measures: a row is one layer, or one network, on one input."""
+"""What the benchmark measures: a row is one layer, or one network, on one input; a task is what is
+asked of it.
+"""
 
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -60,6 +62,11 @@ class Row:
         return ", ".join(parts)
 
     @property
+    def title(self) -> str:
+        """The group and the name, which no other row of its table has."""
+        return f"{self.group}: {self.name}"
+
+    @property
     def out(self) -> tuple[int, ...]:
         """The spatial shape of the output."""
         if self.layer == "PhysicsConvTranspose":
@@ -88,6 +95,31 @@ class Row:
     def from_json(data: dict[str, Any]) -> "Row":
         """From what `as_json` gave."""
         return Row(**{k: tuples(v) for k, v in data.items()})
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a library does with a row: a training step or a forward pass, of the layer in context
+    (an activation before and after it, as in a network) or alone.
+    """
+
+    row: Row
+    what: str
+    where: str
+
+    @property
+    def activated(self) -> bool:
+        """Networks have activations of their own."""
+        return self.where == "context" and self.row.group != "networks"
+
+    def as_json(self) -> dict[str, Any]:
+        """For a line of JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> "Task":
+        """From what `as_json` gave."""
+        return Task(**(data | {"row": Row.from_json(data["row"])}))
 
 
 def tuples(value: Any) -> Any:

@@ -4,84 +4,71 @@ import argparse
 import json
 import os
 import platform
-import statistics
+import signal
 import subprocess
 import sys
-import time
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import report
-from rows import Row
-from tables import LIBRARIES, TABLES
+import worker
+from rows import Row, Task
+from tables import LIBRARIES, Table, TABLES
+from turns import measure, Process, processes, SETTINGS
 
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+
+# The turns of layers alone, at most: they are not the headline.
+ALONE = 5
 
 
-class Process:
-    """A library, in a process that answers."""
-
-    def __init__(self, module: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=HERE,
-            env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Sends one line, waits for one."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.process.args} ended without an answer to {request}.")
-        return json.loads(line)
-
-    def end(self) -> None:
-        """Ends the process."""
-        self.process.communicate()
-
-
-def measure(
-    libraries: dict[str, Process], row: Row, what: str, rounds: int, seconds: float
+def entry_of(
+    table: Table,
+    row: Row,
+    libraries: Mapping[tuple[str, str], Process],
+    passes: list[str],
+    rounds: int,
+    seconds: float,
 ) -> dict[str, Any]:
-    """One pass of one row in every library."""
-    results: dict[str, Any] = {}
-    for name, library in libraries.items():
-        results[name] = library.ask(do="prepare", row=row.as_json(), **{"pass": what})
-    able = [name for name, answer in results.items() if "unsupported" not in answer]
-    times: dict[str, list[float]] = {name: [] for name in able}
-    for turn in range(rounds):
-        # Another order every time, so that none always comes after the same one.
-        for name in able[turn % len(able) :] + able[: turn % len(able)]:
-            times[name].append(libraries[name].ask(do="time", seconds=seconds)["seconds"])
-            # Idle threads of some libraries go on spinning for some milliseconds.
-            time.sleep(0.01)
-    for name in able:
-        low, median, high = (
-            statistics.quantiles(times[name], n=4) if rounds > 1 else times[name] * 3
-        )
-        results[name] |= {"median": median, "quartiles": [low, high]}
-    return results
+    """A row in context and, but for networks, alone: `entry[where][pass][setting][library]`."""
+    entry: dict[str, Any] = {"row": row.as_json(), "name": row.name}
+    for where in ("context",) if row.group == "networks" else ("context", "alone"):
+        for what in passes:
+            task = Task(row, what, where)
+            chosen = [pair for pair in table.pairs(what, where) if pair in libraries]
+            answers = {pair: libraries[pair].prepare(task) for pair in chosen}
+            able = {p: libraries[p] for p in chosen if "unsupported" not in answers[p]}
+            turns = rounds if where == "context" else min(rounds, ALONE)
+            for pair, times in measure(able, turns, seconds).items():
+                answers[pair] |= times
+            found = entry.setdefault(where, {}).setdefault(what, {})
+            for (setting, name), answer in answers.items():
+                found.setdefault(setting, {})[name] = answer
+    return entry
 
 
 def versions(libraries: list[str]) -> dict[str, str]:
-    """Of the machine and of what ran."""
-    names = [name for library in libraries for name in LIBRARIES[library].versions]
-    found = {"Python": platform.python_version()}
-    for name in dict.fromkeys(names):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    """Of what runs here."""
+    return worker.versions(names_of(libraries))
+
+
+def names_of(libraries: list[str]) -> list[str]:
+    """The distributions whose versions are noted."""
+    return [name for library in libraries for name in LIBRARIES[library].versions]
+
+
+def versions_of(libraries: Mapping[tuple[str, str], Process]) -> dict[str, dict[str, str]]:
+    """Of what runs in every setting, with its flags."""
+    found: dict[str, dict[str, str]] = {}
+    for (setting, name), process in libraries.items():
+        answer = process.ask(do="versions", names=names_of([name]))
+        found[setting] = found.get(setting, {}) | answer
+    for setting, known in found.items():
+        if flags := SETTINGS[setting].flags:
+            known["XLA_FLAGS"] = flags
     return found
 
 
@@ -117,7 +104,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", choices=TABLES)
-    parser.add_argument("--rounds", type=int, default=9, help="turns of every library")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of every library")
     parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
     parser.add_argument(
         "--only", nargs="+", default=[""], help="rows whose group and name have a text"
@@ -125,50 +112,59 @@ def main() -> None:
     parser.add_argument("--update", action="store_true", help="keep the other rows of the file")
     parser.add_argument("--passes", nargs="+", choices=report.PASSES, default=report.PASSES)
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all it has")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="default: all it has")
+    parser.add_argument(
+        "--newest", type=Path, help="folder that keeps the environment with the newest JAX"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
-    parser.add_argument("--name", help="of the files in it; default: that of the table")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error(f"`--rounds` must be at least 2, got {options.rounds}")
 
     table = TABLES[options.table]
     wanted = options.libraries or table.libraries
-    if strangers := set(wanted) - set(table.libraries):
-        parser.error(f"not in this table: {', '.join(sorted(strangers))}")
+    settings = options.settings or table.settings
+    for given, known in ((wanted, table.libraries), (settings, table.settings)):
+        if strangers := set(given) - set(known):
+            parser.error(f"not in this table: {', '.join(sorted(strangers))}")
     missing = [n for n in wanted if any(find_spec(m) is None for m in LIBRARIES[n].needs)]
     if missing and options.libraries:
         parser.error(f"not installed: {', '.join(missing)}")
     for name in missing:
         print(f"{name} is not installed: its column stays empty", file=sys.stderr)
-    libraries = {n: Process(LIBRARIES[n].module) for n in wanted if n not in missing}
-    title = lambda row: f"{row.group}: {row.name}"
-    rows = [row for row in table.rows() if any(text in title(row) for text in options.only)]
+    rows = [row for row in table.rows() if any(text in row.title for text in options.only)]
     if not rows:
         parser.error(f"`--only`: no row contains {' or '.join(map(repr, options.only))}")
-    results = {
+    pairs = dict.fromkeys(
+        (setting, name)
+        for where in ("context", "alone")
+        for what in options.passes
+        for setting, name in table.pairs(what, where)
+        if setting in settings and name in wanted and name not in missing
+    )
+    results: dict[str, Any] = {
         "table": options.table,
         "machine": processor(),
-        "versions": versions(list(libraries)),
+        "versions": {},
         "rounds": options.rounds,
         "rows": [],
     }
-    for i, row in enumerate(rows):
-        entry = {"row": row.as_json(), "name": row.name}
-        for what in options.passes:
-            entry[what] = measure(libraries, row, what, options.rounds, options.seconds)
-        results["rows"].append(entry)
-        print(f"{i + 1}/{len(rows)}", report.line(entry), file=sys.stderr, flush=True)
-    for library in libraries.values():
-        library.end()
-    name = options.name or options.table
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    modules = {pair: (SETTINGS[pair[0]], LIBRARIES[pair[1]].module) for pair in pairs}
+    with processes(modules, options.newest) as libraries:
+        results["versions"] = versions_of(libraries)
+        for i, row in enumerate(rows):
+            entry = entry_of(table, row, libraries, options.passes, options.rounds, options.seconds)
+            results["rows"].append(entry)
+            print(f"{i + 1}/{len(rows)}", report.line(entry), file=sys.stderr, flush=True)
     print(report.summary(results))
     if options.only != [""]:
         print(report.rows(results))
     if options.update:
         results = updated(
-            options.output / f"{name}.json", results, [r.as_json() for r in table.rows()]
+            options.output / f"{options.table}.json", results, [r.as_json() for r in table.rows()]
         )
-    report.write(results, options.output, name)
+    report.write(results, options.output, options.table)
 
 
 if __name__ == "__main__":

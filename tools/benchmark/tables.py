@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rows import convolutions, Row, spectral
+from turns import SETTINGS
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Library:
     versions: tuple[str, ...] = ()
 
 
+# Modules, which have to be installed.
 OURS = ("pdequinox_physconv", "pdequinox_pointwise", "pdequinox_spectralconv")
 
 # By their names in the results.
@@ -26,6 +28,7 @@ LIBRARIES = {
     "pdequinox": Library("pdequinox", "peer_pdequinox", ("pdequinox",), ("pdequinox",)),
     "equinox": Library("Equinox", "peer_equinox", ("equinox",)),
     "torch": Library("PyTorch", "peer_torch", ("torch",), ("torch",)),
+    "compiled": Library("torch.compile", "peer_torch_compiled", ("torch",), ("torch",)),
     "neuralop": Library(
         "neuraloperator", "peer_neuralop", ("torch", "neuralop"), ("torch", "neuraloperator")
     ),
@@ -39,59 +42,83 @@ LIBRARIES = {
 
 @dataclass(frozen=True)
 class Column:
-    """How many times as long as this project a library takes for a pass."""
+    """How many times as long as this project a library takes for a pass, both in one setting."""
 
     what: str
     library: str
+    setting: str = "present"
+    where: str = "context"
     summary: bool = True  # in the table of groups too
-    always: bool = False  # among the rows of a group of which it has none too
-    plot: bool = False
-
-    @property
-    def title(self) -> str:
-        """Of the column."""
-        return LIBRARIES[self.library].title
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, and the columns that compare them, training steps first."""
+    """Rows, the columns that compare them, and the passes and libraries that are plotted."""
 
     rows: Callable[[], list[Row]]
     columns: tuple[Column, ...]
+    plots: tuple[tuple[str, str], ...]
+
+    @property
+    def settings(self) -> list[str]:
+        """Where it runs."""
+        return list(dict.fromkeys(column.setting for column in self.columns))
 
     @property
     def libraries(self) -> list[str]:
         """Who takes part, this project first."""
         return list(dict.fromkeys(["ours", *(column.library for column in self.columns)]))
 
+    def pairs(self, what: str, where: str) -> list[tuple[str, str]]:
+        """The settings and the libraries in them that take turns with a task."""
+        columns = [c for c in self.columns if (c.what, c.where) == (what, where)]
+        found = ((c.setting, name) for c in columns for name in ("ours", c.library))
+        return list(dict.fromkeys(found))
+
+    def heading(self, column: Column) -> str:
+        """That of a column among others: in a setting but the first, where the library is that of
+        the column before it, it is the setting's.
+        """
+        first = column.setting == self.settings[0]
+        title = LIBRARIES[column.library].title if first else SETTINGS[column.setting].title
+        return title if column.where == "context" else f"alone: {title}"
+
+
+def columns(*libraries: str | tuple[str, str]) -> tuple[Column, ...]:
+    """Compared with pdequinox in all settings, and with other libraries on the JAX at hand, or in
+    the setting that stands beside them.
+    """
+    others = [(name, "present") if isinstance(name, str) else name for name in libraries]
+    return tuple(
+        column
+        for what in ("train", "forward")
+        for column in (
+            *(Column(what, "pdequinox", setting) for setting in ("present", "newest", "flag")),
+            *(Column(what, *other, summary=other[0] != "fft") for other in others),
+            *(
+                Column(what, "pdequinox", setting, "alone", summary=False)
+                for setting in ("present", "newest")
+            ),
+        )
+    )
+
 
 TABLES = {
     "convolutions": Table(
         convolutions,
         (
-            Column("train", "pdequinox", always=True, plot=True),
-            Column("train", "equinox", always=True),
-            Column("train", "torch", always=True, plot=True),
-            Column("forward", "pdequinox", always=True),
-            Column("forward", "equinox", always=True, summary=False),
-            Column("forward", "torch", always=True),
+            *columns("equinox", "torch", "compiled"),
             Column("forward", "product", summary=False),
             Column("forward", "copy", summary=False),
         ),
+        (("train", "pdequinox"), ("train", "torch")),
     ),
     "spectral": Table(
         spectral,
         (
-            Column("train", "pdequinox", plot=True),
-            Column("train", "neuralop", plot=True),
-            Column("train", "periodic"),
-            Column("train", "fft", summary=False),
-            Column("forward", "pdequinox"),
-            Column("forward", "neuralop"),
-            Column("forward", "transforms", plot=True),
-            Column("forward", "periodic"),
-            Column("forward", "fft", summary=False),
+            *columns("neuralop", "periodic", ("periodic", "newest"), "fft", ("fft", "newest")),
+            Column("forward", "transforms"),
         ),
+        (("train", "pdequinox"), ("train", "neuralop"), ("forward", "transforms")),
     ),
 }

@@ -8,14 +8,35 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rows import Row
+from rows import Task
 
 
 Make = Callable[..., Any]
 
 
-def prepare(row: Row, what: str, make: Make) -> tuple[Callable[[], Any], dict[str, Any]]:
+class Program:
+    """A compiled program with its arguments: calling it runs it, until it is done."""
+
+    def __init__(self, function: Callable, *arguments: Any) -> None:
+        jax.clear_caches()
+        start = time.perf_counter()
+        self.lowered = jax.jit(function).lower(*arguments)
+        self.compiled = self.lowered.compile()
+        self.answer: dict[str, Any] = {"compile": time.perf_counter() - start}
+        if (analysis := self.compiled.memory_analysis()) is not None:
+            self.answer["temporary"] = analysis.temp_size_in_bytes
+        self.arguments = arguments
+        out = self()
+        if isinstance(out, tuple):
+            self.answer["loss"] = float(out[0])
+
+    def __call__(self) -> Any:
+        return jax.block_until_ready(self.compiled(*self.arguments))
+
+
+def prepare(task: Task, make: Make) -> tuple[Program, dict[str, Any]]:
     """`make(row, key)` gives one layer or network."""
+    row = task.row
     jax.config.update("jax_enable_x64", row.dtype == "float64")
     if row.members:
         keys = jax.random.split(jax.random.key(0), row.members)
@@ -29,18 +50,22 @@ def prepare(row: Row, what: str, make: Make) -> tuple[Callable[[], Any], dict[st
         shape = (row.members, *shape)
     x = jnp.asarray(np.random.default_rng(0).standard_normal(shape), row.dtype)
     weights, static = eqx.partition(model, is_array)
+    activation = jax.nn.relu if task.activated else lambda x: x
 
-    def forward(weights: Any, x: Any) -> Any:
+    def apply(weights: Any, x: Any) -> Any:
         one = lambda weights, x: jax.vmap(eqx.combine(weights, static))(x)
         layer = eqx.filter_vmap(one) if row.members else one
+        return activation(layer(weights, activation(x)))
+
+    def forward(weights: Any, x: Any) -> Any:
         if not row.scan:
-            return layer(weights, x)
-        return jax.lax.scan(lambda x, _: (layer(weights, x), None), x, length=row.scan)[0]
+            return apply(weights, x)
+        return jax.lax.scan(lambda x, _: (apply(weights, x), None), x, length=row.scan)[0]
 
     def loss(arguments: Any, cotangent: Any) -> Any:
         return jnp.sum(forward(*arguments) * cotangent, dtype="float32")
 
-    if what == "forward":
+    if task.what == "forward":
         return program(forward, weights, x)
     shape = jax.eval_shape(forward, weights, x).shape
     cotangent = jnp.asarray(np.random.default_rng(1).standard_normal(shape), row.dtype)
@@ -48,17 +73,7 @@ def prepare(row: Row, what: str, make: Make) -> tuple[Callable[[], Any], dict[st
     return program(step, weights, x, cotangent)
 
 
-def program(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], dict[str, Any]]:
-    """Compiled, with what it took."""
-    jax.clear_caches()
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    seconds = time.perf_counter() - start
-    run = lambda: jax.block_until_ready(compiled(*arguments))
-    answer: dict[str, Any] = {"compile": seconds}
-    if (analysis := compiled.memory_analysis()) is not None:
-        answer["temporary"] = analysis.temp_size_in_bytes
-    out = run()
-    if isinstance(out, tuple):
-        answer["loss"] = float(out[0])
-    return run, answer
+def program(function: Callable, *arguments: Any) -> tuple[Program, dict[str, Any]]:
+    """The function compiled for the arguments, with what it took."""
+    made = Program(function, *arguments)
+    return made, made.answer

@@ -2,15 +2,21 @@
 
 import importlib
 import json
+import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from rows import Row, UnsupportedError
+from rows import Task, UnsupportedError
 
 
-def serve(prepare: Callable[[Row, str], tuple[Callable[[], Any], dict[str, Any]]]) -> None:
+# A call that takes longer needs none before it to fill the caches.
+LONG = 0.1
+
+
+def serve(prepare: Callable[..., tuple[Callable[[], Any], dict[str, Any]]]) -> None:
     """`prepare` builds what is to be timed, ready to be called and done when it returns, and says
     what there is to say about it.
     """
@@ -18,10 +24,12 @@ def serve(prepare: Callable[[Row, str], tuple[Callable[[], Any], dict[str, Any]]
     run: Callable[[], Any] | None = None
     for line in sys.stdin:
         request = json.loads(line)
-        if request["do"] == "prepare":
+        if request["do"] == "versions":
+            answer = versions(request["names"])
+        elif request["do"] == "prepare":
             run = None
             try:
-                run, answer = prepare(Row.from_json(request["row"]), request["pass"])
+                run, answer = prepare(Task.from_json(request["task"]), **request["options"])
             except UnsupportedError as error:
                 answer = {"unsupported": str(error)}
         else:
@@ -32,12 +40,26 @@ def serve(prepare: Callable[[Row, str], tuple[Callable[[], Any], dict[str, Any]]
 
 def mean_time(run: Callable[[], Any], at_least: float) -> float:
     """The mean of as many calls as take so many seconds, one at least, after one more."""
+    start = time.perf_counter()
     run()
+    if (first := time.perf_counter() - start) > LONG:
+        return first
     calls, start = 0, time.perf_counter()
     while not calls or time.perf_counter() - start < at_least:
         run()
         calls += 1
     return (time.perf_counter() - start) / calls
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Of this Python, and of the distributions that are installed."""
+    found = {"Python": platform.python_version()}
+    for name in dict.fromkeys(names):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 if __name__ == "__main__":

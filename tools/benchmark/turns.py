@@ -1,0 +1,134 @@
+"""Libraries in processes of their own, which take turns: in the Python at hand, and in one with the
+newest JAX.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rows import Task
+
+
+HERE = Path(__file__).resolve().parent
+# Made for the command line: its folder is not a package.
+sys.path.append(str(HERE.parent))
+from newest import CannotError, newest, package_folders, Place  # noqa: E402
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+# A call that takes longer has fewer turns.
+SLOW, FEW = 0.3, 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a process runs, and with which flags of XLA and other variables."""
+
+    title: str
+    newest: bool = False
+    flags: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+# By their names in the results.
+SETTINGS = {
+    "present": Setting("present"),
+    "newest": Setting("newest", newest=True),
+    "flag": Setting(
+        "newest, oneDNN", newest=True, flags="--xla_cpu_experimental_onednn_custom_call=true"
+    ),
+}
+
+
+class Process:
+    """A library, in a process that answers."""
+
+    def __init__(self, module: str, setting: Setting, place: Place | None) -> None:
+        variables = {"PYTHONWARNINGS": "ignore"} | dict(setting.variables)
+        if flags := f"{os.environ.get('XLA_FLAGS', '')} {setting.flags}".strip():
+            variables["XLA_FLAGS"] = flags
+        if place is None:
+            command: tuple[str, ...] = (sys.executable, str(HERE / "worker.py"), module)
+            environment = os.environ | variables
+        else:
+            # The sources as they are now, whatever was installed when the place was made.
+            sources = ":".join(f"{place.checkout}/{folder}/src" for folder in package_folders())
+            variables["PYTHONPATH"] = sources
+            worker = place.checkout / "tools" / "benchmark" / "worker.py"
+            command = place.command(place.python, worker, module)
+            environment = place.environment | variables
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Sends one line, waits for one."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args} ended without an answer to {request}.")
+        return json.loads(line)
+
+    def prepare(self, task: Task, **options: Any) -> dict[str, Any]:
+        """Has the task made ready to be timed."""
+        return self.ask(do="prepare", task=task.as_json(), options=options)
+
+    def end(self) -> None:
+        """Ends the process."""
+        self.process.communicate()
+
+
+@contextmanager
+def processes(
+    wanted: Mapping[Key, tuple[Setting, str]], kept: Path | None
+) -> Iterator[dict[Key, Process]]:
+    """Gives a process for each setting and module. Those on the newest JAX run in the folder that
+    is kept, or in a temporary one; where neither can be made, they are missing.
+    """
+    with ExitStack() as stack:
+        place = None
+        if any(setting.newest for setting, _ in wanted.values()):
+            requirements = [*package_folders(), "pdequinox==0.1.2"]
+            try:
+                place = stack.enter_context(newest(requirements, kept))
+            except CannotError as reason:
+                print(f"No newest JAX, its columns stay empty: {reason}", file=sys.stderr)
+        found = {}
+        for key, (setting, module) in wanted.items():
+            if not setting.newest or place is not None:
+                found[key] = Process(module, setting, place if setting.newest else None)
+                stack.callback(found[key].end)
+        yield found
+
+
+def measure(
+    prepared: Mapping[Key, Process], rounds: int, seconds: float
+) -> dict[Key, dict[str, Any]]:
+    """The times of what every process has prepared."""
+    names = list(prepared)
+    times: dict[Key, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        # Another order every time, so that none always comes after the same one.
+        for i in range(len(names)):
+            name = names[(i + turn) % len(names)]
+            if turn >= FEW and min(times[name]) > SLOW:
+                continue
+            times[name].append(prepared[name].ask(do="time", seconds=seconds)["seconds"])
+            # Idle threads of some libraries go on spinning for some milliseconds.
+            time.sleep(0.01)
+    found = {}
+    for name in names:
+        low, median, high = statistics.quantiles(times[name], n=4)
+        found[name] = {"median": median, "quartiles": [low, high]}
+    return found
