@@ -16,6 +16,10 @@ from turns import SETTINGS
 
 
 PASSES = ("forward", "train")
+
+# What a rule of the choice of forms may lose anywhere.
+LEAST = 0.95
+
 WORDS = {"train": "a training step", "forward": "a forward pass"}
 
 
@@ -199,6 +203,54 @@ def losses(results: dict[str, Any]) -> str:
     )
 
 
+def ratios_of_rule(entry: dict[str, Any], setting: str) -> dict[str, float]:
+    """Those of a rule of the choice, by pass and row."""
+    passes = entry["ratios"][setting].items()
+    return {f"{what}, {row}": v for what, rows in passes for row, v in rows.items()}
+
+
+def verdict(entry: dict[str, Any]) -> str:
+    """In a word: what becomes of a rule of the choice."""
+    found = [list(ratios_of_rule(entry, setting).values()) for setting in entry["ratios"]]
+    if not all(found):
+        return "unused"  # No row that it names has it in its program.
+    return "holds" if min(min(values) for values in found) >= LEAST else "loses"
+
+
+def rule_line(entry: dict[str, Any]) -> str:
+    """A rule of the choice, while it is measured: the worst row in every setting."""
+    parts = [f"{entry['form']} of {entry['targets']}: {verdict(entry)}"]
+    for setting in entry["ratios"]:
+        if found := ratios_of_rule(entry, setting):
+            worst = min(found, key=found.__getitem__)
+            mean = geometric_mean(list(found.values()))
+            parts.append(f"{setting} {mean:.2f}, worst {found[worst]:.2f} ({worst})")
+    return " | ".join(parts)
+
+
+def choice(results: dict[str, Any]) -> str:
+    """Every rule of the choice: the time of the reference over that of the form."""
+
+    def cell(entry: dict[str, Any], setting: str, what: str) -> str:
+        found = list(entry["ratios"][setting][what].values())
+        return f"{geometric_mean(found):.2f} ({min(found):.2f})" if found else "-"
+
+    columns = [(s, what) for what in ("train", "forward") for s in results["versions"]]
+    head = ["form", "of", "rows", *(f"{what}, {SETTINGS[s].title}" for s, what in columns)]
+    body = [
+        [
+            f"`{entry['form']}`",
+            ", ".join(entry["targets"]),
+            str(len({row for s in entry["ratios"].values() for w in s.values() for row in w})),
+            *(cell(entry, *column) for column in columns),
+            ", ".join(entry["jaxlib"]) or "any",
+            verdict(entry),
+        ]
+        for entry in results["rows"]
+    ]
+    return table([*head, "on jaxlib", ""], body)
+
+
 def commutation(results: dict[str, Any]) -> str:
     """The table of `resampling.py`."""
     head = ["", "this project", "neuraloperator", "neuraloperator, same grid"]
@@ -289,6 +341,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 PARTS = {
+    "choice": choice,
     "summary": summary,
     "rows": rows,
     "machine": machine,

@@ -1,0 +1,103 @@
+"""Measures every rule of the choice of forms, on the jaxlib at hand and on the newest: in context,
+on the rows on which the rule rests, against the reference. The status is 1 unless all rules hold.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import report
+from rows import convolutions, Row, Task
+from run import processor, ROOT, versions_of
+from turns import measure, Process, processes, SETTINGS
+
+from pdequinox_physconv._cpu.choice import RULES
+
+
+# A ratio below `report.LEAST` is measured again, in so many times the turns, before it counts.
+AGAIN = 3
+
+# What takes turns: the form that the rule chooses, and the reference in its place.
+SIDES = ("rule", "reference")
+
+
+def ratios_of(
+    index: int,
+    task: Task,
+    libraries: Mapping[tuple[str, str], Process],
+    rounds: int,
+    seconds: float,
+) -> dict[str, float]:
+    """The time with the reference over the time with the rule, in every setting where the two are
+    different programs.
+    """
+    forms = {"rule": RULES[index].form, "reference": "reference"}
+    programs = {
+        (setting, side): library.prepare(task, index=index, form=forms[side])["program"]
+        for (setting, side), library in libraries.items()
+    }
+    settings = [s for s in SETTINGS if len({programs.get((s, side)) for side in SIDES}) > 1]
+    found: dict[str, float] = {}
+    for turns in (rounds, AGAIN * rounds):
+        pairs = {(s, side): libraries[s, side] for s in settings for side in SIDES}
+        times = {pair: answer["median"] for pair, answer in measure(pairs, turns, seconds).items()}
+        found |= {s: times[s, "reference"] / times[s, "rule"] for s in settings}
+        settings = [s for s in settings if found[s] < report.LEAST]
+    return found
+
+
+def entry_of(
+    index: int,
+    known: dict[str, Row],
+    libraries: Mapping[tuple[str, str], Process],
+    rounds: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """A rule: `entry["ratios"][setting][pass][row]`."""
+    rule = RULES[index]
+    ratios: dict[str, Any] = {s: {what: {} for what in report.PASSES} for s, _ in libraries}
+    for title in rule.rows:
+        for what in report.PASSES:
+            task = Task(known[title], what, "context")
+            for setting, value in ratios_of(index, task, libraries, rounds, seconds).items():
+                ratios[setting][what][title] = value
+    return {"form": rule.form, "targets": rule.targets, "jaxlib": rule.jaxlib, "ratios": ratios}
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of every process")
+    parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
+    parser.add_argument("--only", nargs="+", help="rules of these forms; nothing is stored")
+    both = ("present", "newest")
+    parser.add_argument("--settings", nargs="+", choices=both, default=both)
+    parser.add_argument(
+        "--newest", type=Path, help="folder that keeps the environment with the newest JAX"
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
+    options = parser.parse_args()
+    chosen = [i for i, r in enumerate(RULES) if options.only is None or r.form in options.only]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    wanted = {(s, side): (SETTINGS[s], "ours_rule") for s in options.settings for side in SIDES}
+    known = {row.title: row for row in convolutions()}
+    results: dict[str, Any] = {"machine": processor(), "rounds": options.rounds, "rows": []}
+    with processes(wanted, options.newest) as libraries:
+        results["versions"] = versions_of({(s, "ours"): p for (s, _), p in libraries.items()})
+        for i in chosen:
+            entry = entry_of(i, known, libraries, options.rounds, options.seconds)
+            results["rows"].append(entry)
+            print(report.rule_line(entry), file=sys.stderr, flush=True)
+    print(report.choice(results))
+    if options.only is None:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "choice.json").write_text(report.dump(results), encoding="utf-8")
+        report.fill_pages(options.output)
+    return 0 if all(report.verdict(entry) == "holds" for entry in results["rows"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
