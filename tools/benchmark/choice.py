@@ -12,6 +12,7 @@ from typing import Any
 import report
 from rows import convolutions, Row, Task
 from run import processor, ROOT, versions_of
+from tables import PASSES
 from turns import measure, Process, processes, SETTINGS
 
 from pdequinox_physconv._cpu.choice import RULES
@@ -58,9 +59,9 @@ def entry_of(
 ) -> dict[str, Any]:
     """A rule: `entry["ratios"][setting][pass][row]`."""
     rule = RULES[index]
-    ratios: dict[str, Any] = {s: {what: {} for what in report.PASSES} for s, _ in libraries}
+    ratios: dict[str, Any] = {s: {what: {} for what in PASSES} for s, _ in libraries}
     for title in rule.rows:
-        for what in report.PASSES:
+        for what in PASSES:
             task = Task(known[title], what, "context")
             for setting, value in ratios_of(index, task, libraries, rounds, seconds).items():
                 ratios[setting][what][title] = value

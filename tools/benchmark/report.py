@@ -11,11 +11,9 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from tables import Column, LIBRARIES, Table, TABLES
+from tables import Column, LIBRARIES, PASSES, Table, TABLES
 from turns import SETTINGS
 
-
-PASSES = ("forward", "train")
 
 # What a rule of the choice of forms may lose anywhere.
 LEAST = 0.95
@@ -92,13 +90,14 @@ def ratios(results: dict[str, Any], group: str, column: Column, key: str = "medi
 
 
 def costs(columns: list[Column]) -> list[tuple[str, str, Column]]:
-    """Memory and compile time of training steps, beside pdequinox and without flags: the title, the
-    key in an answer, and the column.
+    """Memory and compile time of training steps beside pdequinox, but for those with a flag or with
+    few digits: the title, the key in an answer, and the column.
     """
     beside = [
         column for column in columns
         if (column.what, column.library, column.where) == ("train", "pdequinox", "context")
         and not SETTINGS[column.setting].flags
+        and SETTINGS[column.setting].precision in ("", "highest")
     ]  # fmt: skip
     return [
         (title if column is beside[0] else SETTINGS[column.setting].title, key, column)
@@ -170,12 +169,20 @@ def rows(results: dict[str, Any]) -> str:
                 if any(answer(entry, what, setting=name) for entry in chosen)
             ]  # fmt: skip
             head = [f"{WORDS[what]}, ms:", *(SETTINGS[name].title for name in settings)]
+            wrong = [
+                (name, library) for name in settings for library in ("ours", "pdequinox")
+                if any("error" in answer(entry, what, library, name) for entry in chosen)
+            ]  # fmt: skip
+            head += [f"error of {LIBRARIES[lib].title}: {SETTINGS[s].title}" for s, lib in wrong]
             head += map(table_of(results).heading, columns)
             head += [title for title, *_ in costs(columns)]
             body = []
             for entry in chosen:
                 cells = [entry["name"]]
                 cells += [time(answer(entry, what, setting=name)) for name in settings]
+                for name, library in wrong:
+                    value = answer(entry, what, library, name).get("error")
+                    cells.append("-" if value is None else f"{value:.1e}")
                 cells += [times(ratio(entry, column)) for column in columns]
                 for _, key, column in costs(columns):
                     value = ratio(entry, column, key)
@@ -189,8 +196,9 @@ def rows(results: dict[str, Any]) -> str:
 def losses(results: dict[str, Any]) -> str:
     """A sentence on the numbers that the training steps of this project and pdequinox give."""
     found: dict[str, list[float]] = {}
+    setting = table_of(results).settings[0]
     for entry in results["rows"]:
-        ours, theirs = (answer(entry, "train", name) for name in ("ours", "pdequinox"))
+        ours, theirs = (answer(entry, "train", name, setting) for name in ("ours", "pdequinox"))
         if "loss" in ours and "loss" in theirs:
             difference = abs(ours["loss"] - theirs["loss"]) / abs(theirs["loss"])
             found.setdefault(entry["row"]["dtype"], []).append(difference)

@@ -11,6 +11,10 @@ class UnsupportedError(Exception):
     """A library cannot do the work of a row; the message says why."""
 
 
+# The group of rows that fill a GPU, and are for such only.
+LARGE = "large"
+
+
 @dataclass(frozen=True)
 class Row:
     """A layer, or a network of pdequinox, and its input."""
@@ -57,7 +61,7 @@ class Row:
         ]:
             if getattr(self, field) != getattr(plain, field):
                 parts.append(text)
-        if self.group in ("networks", "ensembles", "scans"):
+        if self.group in ("networks", "ensembles", "scans", LARGE):
             parts.insert(0, self.layer)
         return ", ".join(parts)
 
@@ -106,6 +110,7 @@ class Task:
     row: Row
     what: str
     where: str
+    error: bool = False  # asks for that of a forward pass, against float64, too
 
     @property
     def activated(self) -> bool:
@@ -272,7 +277,20 @@ def convolutions() -> list[Row]:
         for spatial, batch in [((160,), 16), ((64, 64), 8), ((32, 32, 32), 1)]
         for layer in NETWORKS
     ]
-    return [*conv, *transposed, *pointwise, *ensembles, *scans, *networks]
+    large = replace(two, group=LARGE, channels=(64, 64), batch=16)
+    wide, cube = (
+        replace(large, spatial=(256, 256)),
+        replace(large, spatial=(128, 128, 128), channels=(32, 32), batch=1),
+    )
+    fields = [wide, replace(wide, spatial=(512, 512)), cube, replace(cube, batch=2)]
+    of_layer = dict(layer="PhysicsConvTranspose", stride=2, kernel=4)
+    large = [
+        *fields,
+        replace(wide, boundary_mode="dirichlet"),
+        *(replace(row, groups=row.channels[0]) for row in fields),
+        *(replace(row, spatial=tuple(n // 2 for n in row.spatial), **of_layer) for row in fields),
+    ]
+    return [*conv, *transposed, *pointwise, *ensembles, *scans, *networks, *large]
 
 
 def spectral() -> list[Row]:
@@ -344,4 +362,12 @@ def spectral() -> list[Row]:
         ]
         for m in modes
     ]
-    return [*conv, *ensembles, *networks, *walls, *crossover]
+    large = replace(two, group=LARGE, channels=(64, 64), batch=16, modes=32)
+    cube = replace(large, spatial=(128, 128, 128), channels=(32, 32), batch=1, modes=16)
+    large = [
+        replace(large, spatial=(256, 256)),
+        replace(large, spatial=(512, 512)),
+        cube,
+        replace(cube, batch=2),
+    ]
+    return [*conv, *ensembles, *networks, *walls, *crossover, *large]

@@ -7,15 +7,17 @@ import platform
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import report
 import worker
-from rows import Row, Task
-from tables import LIBRARIES, Table, TABLES
+from rows import LARGE, Row, Task
+from tables import LIBRARIES, PASSES, Table, TABLES
 from turns import measure, Process, processes, SETTINGS
 
 
@@ -37,7 +39,7 @@ def entry_of(
     entry: dict[str, Any] = {"row": row.as_json(), "name": row.name}
     for where in ("context",) if row.group == "networks" else ("context", "alone"):
         for what in passes:
-            task = Task(row, what, where)
+            task = Task(row, what, where, table.errors)
             chosen = [pair for pair in table.pairs(what, where) if pair in libraries]
             answers = {pair: libraries[pair].prepare(task) for pair in chosen}
             able = {p: libraries[p] for p in chosen if "unsupported" not in answers[p]}
@@ -78,10 +80,16 @@ def processor() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     cores = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-    # In a process of its own, or it would hold the accelerator.
+    kind = accelerator()
+    return f"{kind} ({cores})" if kind else cores
+
+
+@cache
+def accelerator() -> str:
+    """Its kind, or nothing; asked in a process of its own, or this one would hold it."""
     ask = "import jax; print(jax.devices()[0].device_kind)"
     kind = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True).stdout
-    return cores if kind.strip() in ("", "cpu") else f"{kind.strip()} ({cores})"
+    return kind.strip().removeprefix("cpu")
 
 
 def updated(path: Path, results: dict[str, Any], order: list[Any]) -> dict[str, Any]:
@@ -100,17 +108,73 @@ def updated(path: Path, results: dict[str, Any], order: list[Any]) -> dict[str, 
     return stored | {"rows": [rows[row] for row in sorted(known, key=places.__getitem__)]}
 
 
+def rows_of(table: Table, only: list[str]) -> list[Row]:
+    """Those of the table that can run here, and whose title has one of the texts."""
+    rows = [row for row in table.rows() if table.gpu or row.group != LARGE or accelerator()]
+    return [row for row in rows if any(text in row.title for text in only)]
+
+
+def run(name: str, rows: list[Row], libraries: list[str], options: Namespace) -> None:
+    """Measures rows of a table, and writes them."""
+    table = TABLES[name]
+    pairs = dict.fromkeys(
+        (setting, library)
+        for where in ("context", "alone")
+        for what in options.passes
+        for setting, library in table.pairs(what, where)
+        if setting in (options.settings or table.settings) and library in libraries
+    )
+    modules = {pair: (SETTINGS[pair[0]], LIBRARIES[pair[1]].module) for pair in pairs}
+    results: dict[str, Any] = {
+        "table": name,
+        "machine": processor(),
+        "versions": {},
+        "rounds": options.rounds,
+        "rows": [],
+    }
+    ask = (options.passes, options.rounds, options.seconds)
+    with processes(modules, options.newest) as found:
+        results["versions"] = versions_of(found)
+        for i, row in enumerate(rows):
+            if row.group == LARGE:
+                # One after another: together they would need more memory than a device has.
+                entry: dict[str, Any] = {}
+                for pair, module in modules.items():
+                    with processes({pair: module}, options.newest) as one:
+                        merge(entry, entry_of(table, row, one, *ask))
+            else:
+                entry = entry_of(table, row, found, *ask)
+            results["rows"].append(entry)
+            print(f"{i + 1}/{len(rows)}", report.line(entry), file=sys.stderr, flush=True)
+    print(report.summary(results))
+    if options.only != [""]:
+        print(report.rows(results))
+    if options.update:
+        order = [row.as_json() for row in table.rows()]
+        results = updated(options.output / f"{name}.json", results, order)
+    report.write(results, options.output, name)
+
+
+def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    """Adds what another dictionary has, at every depth."""
+    for key, value in other.items():
+        if isinstance(value, dict) and key in into:
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("table", nargs="+", choices=TABLES)
     parser.add_argument("--rounds", type=int, default=7, help="turns of every library")
     parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
     parser.add_argument(
         "--only", nargs="+", default=[""], help="rows whose group and name have a text"
     )
     parser.add_argument("--update", action="store_true", help="keep the other rows of the file")
-    parser.add_argument("--passes", nargs="+", choices=report.PASSES, default=report.PASSES)
+    parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all it has")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="default: all it has")
     parser.add_argument(
@@ -120,51 +184,30 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error(f"`--rounds` must be at least 2, got {options.rounds}")
-
-    table = TABLES[options.table]
-    wanted = options.libraries or table.libraries
-    settings = options.settings or table.settings
-    for given, known in ((wanted, table.libraries), (settings, table.settings)):
-        if strangers := set(given) - set(known):
+    tables = [TABLES[name] for name in options.table]
+    for given, known in (
+        (options.libraries, {name for table in tables for name in table.libraries}),
+        (options.settings, {name for table in tables for name in table.settings}),
+    ):
+        if strangers := set(given or ()) - known:
             parser.error(f"not in this table: {', '.join(sorted(strangers))}")
-    missing = [n for n in wanted if any(find_spec(m) is None for m in LIBRARIES[n].needs)]
+    wanted = options.libraries or [name for table in tables for name in table.libraries]
+    missing = {n for n in wanted if any(find_spec(m) is None for m in LIBRARIES[n].needs)}
     if missing and options.libraries:
-        parser.error(f"not installed: {', '.join(missing)}")
-    for name in missing:
+        parser.error(f"not installed: {', '.join(sorted(missing))}")
+    for name in sorted(missing):
         print(f"{name} is not installed: its column stays empty", file=sys.stderr)
-    rows = [row for row in table.rows() if any(text in row.title for text in options.only)]
-    if not rows:
+    rows = {name: rows_of(TABLES[name], options.only) for name in options.table}
+    if not any(rows.values()):
         parser.error(f"`--only`: no row contains {' or '.join(map(repr, options.only))}")
-    pairs = dict.fromkeys(
-        (setting, name)
-        for where in ("context", "alone")
-        for what in options.passes
-        for setting, name in table.pairs(what, where)
-        if setting in settings and name in wanted and name not in missing
-    )
-    results: dict[str, Any] = {
-        "table": options.table,
-        "machine": processor(),
-        "versions": {},
-        "rounds": options.rounds,
-        "rows": [],
-    }
+    if any(table.gpu for table in tables) and not accelerator():
+        if options.only == [""]:
+            parser.error("JAX finds no accelerator here: only with `--only`, to try the command")
+        print("JAX finds no accelerator: these are the times of a CPU", file=sys.stderr)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    modules = {pair: (SETTINGS[pair[0]], LIBRARIES[pair[1]].module) for pair in pairs}
-    with processes(modules, options.newest) as libraries:
-        results["versions"] = versions_of(libraries)
-        for i, row in enumerate(rows):
-            entry = entry_of(table, row, libraries, options.passes, options.rounds, options.seconds)
-            results["rows"].append(entry)
-            print(f"{i + 1}/{len(rows)}", report.line(entry), file=sys.stderr, flush=True)
-    print(report.summary(results))
-    if options.only != [""]:
-        print(report.rows(results))
-    if options.update:
-        results = updated(
-            options.output / f"{options.table}.json", results, [r.as_json() for r in table.rows()]
-        )
-    report.write(results, options.output, options.table)
+    for name in options.table:
+        if rows[name]:
+            run(name, rows[name], [n for n in wanted if n not in missing], options)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ class Library:
     versions: tuple[str, ...] = ()
 
 
+PASSES = ("forward", "train")
+
 # Modules, which have to be installed.
 OURS = ("pdequinox_physconv", "pdequinox_pointwise", "pdequinox_spectralconv")
 
@@ -58,6 +60,8 @@ class Table:
     rows: Callable[[], list[Row]]
     columns: tuple[Column, ...]
     plots: tuple[tuple[str, str], ...]
+    gpu: bool = False
+    errors: bool = False  # against float64, beside the times
 
     @property
     def settings(self) -> list[str]:
@@ -91,7 +95,7 @@ def columns(*libraries: str | tuple[str, str]) -> tuple[Column, ...]:
     others = [(name, "present") if isinstance(name, str) else name for name in libraries]
     return tuple(
         column
-        for what in ("train", "forward")
+        for what in PASSES
         for column in (
             *(Column(what, "pdequinox", setting) for setting in ("present", "newest", "flag")),
             *(Column(what, *other, summary=other[0] != "fft") for other in others),
@@ -120,5 +124,35 @@ TABLES = {
             Column("forward", "transforms"),
         ),
         (("train", "pdequinox"), ("train", "neuralop"), ("forward", "transforms")),
+    ),
+    "convolutions_gpu": Table(
+        convolutions,
+        tuple(
+            Column(what, library)
+            for what in PASSES
+            for library in ("pdequinox", "equinox", "torch", "compiled")
+        ),
+        (("train", "pdequinox"), ("train", "torch")),
+        gpu=True,
+    ),
+    "spectral_gpu": Table(
+        spectral,
+        (
+            *(
+                Column(what, library, setting, summary=library != "fft")
+                for what in PASSES
+                for library in ("pdequinox", "fft")
+                for setting in ("float32", "tf32", "bf16x3")
+            ),
+            *(
+                Column(what, library, "float32")
+                for what in PASSES
+                for library in ("neuralop", "periodic")
+            ),
+            Column("forward", "transforms", "float32"),
+        ),
+        (("train", "pdequinox"), ("train", "neuralop"), ("forward", "transforms")),
+        gpu=True,
+        errors=True,
     ),
 }

@@ -31,12 +31,12 @@ SLOW, FEW = 0.3, 3
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a process runs, and with which flags of XLA and other variables."""
+    """Where a process runs, with which flags of XLA, and with which precision of products."""
 
     title: str
     newest: bool = False
     flags: str = ""
-    variables: tuple[tuple[str, str], ...] = ()
+    precision: str = ""
 
 
 # By their names in the results.
@@ -46,6 +46,9 @@ SETTINGS = {
     "flag": Setting(
         "newest, oneDNN", newest=True, flags="--xla_cpu_experimental_onednn_custom_call=true"
     ),
+    "float32": Setting("float32", precision="highest"),
+    "tf32": Setting("TF32", precision="tensorfloat32"),
+    "bf16x3": Setting("bf16 x 3", precision="BF16_BF16_F32_X3"),
 }
 
 
@@ -53,7 +56,10 @@ class Process:
     """A library, in a process that answers."""
 
     def __init__(self, module: str, setting: Setting, place: Place | None) -> None:
-        variables = {"PYTHONWARNINGS": "ignore"} | dict(setting.variables)
+        # Processes share an accelerator: each takes no more of its memory than it needs.
+        variables = {"PYTHONWARNINGS": "ignore", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if setting.precision:
+            variables["JAX_DEFAULT_MATMUL_PRECISION"] = setting.precision
         if flags := f"{os.environ.get('XLA_FLAGS', '')} {setting.flags}".strip():
             variables["XLA_FLAGS"] = flags
         if place is None:

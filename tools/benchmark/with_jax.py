@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rows import Task
+from rows import Task, UnsupportedError
 
 
 Make = Callable[..., Any]
@@ -66,14 +66,31 @@ def prepare(task: Task, make: Make) -> tuple[Program, dict[str, Any]]:
         return jnp.sum(forward(*arguments) * cotangent, dtype="float32")
 
     if task.what == "forward":
-        return program(forward, weights, x)
+        made, answer = program(forward, weights, x)
+        return made, answer | ({"error": error(forward, made, task)} if task.error else {})
     shape = jax.eval_shape(forward, weights, x).shape
     cotangent = jnp.asarray(np.random.default_rng(1).standard_normal(shape), row.dtype)
     step = lambda weights, x, cotangent: jax.value_and_grad(loss)((weights, x), cotangent)
     return program(step, weights, x, cotangent)
 
 
+def error(function: Callable, made: Program, task: Task) -> float:
+    """How far the output is from that of the same in float64, relative to its norm. Gradients are
+    no measure: roundings switch activations.
+    """
+    found = np.asarray(made(), "float64")
+    jax.config.update("jax_enable_x64", True)
+    with jax.default_matmul_precision("highest"):
+        arguments = jax.tree.map(lambda v: v.astype("float64"), made.arguments)
+        exact = np.asarray(jax.jit(function)(*arguments))
+    jax.config.update("jax_enable_x64", task.row.dtype == "float64")
+    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+
+
 def program(function: Callable, *arguments: Any) -> tuple[Program, dict[str, Any]]:
     """The function compiled for the arguments, with what it took."""
-    made = Program(function, *arguments)
+    try:
+        made = Program(function, *arguments)
+    except jax.errors.JaxRuntimeError as error:  # such as too little memory on a device
+        raise UnsupportedError(str(error).splitlines()[0]) from error
     return made, made.answer
