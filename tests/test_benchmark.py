@@ -1,6 +1,7 @@
 """The benchmark runs, and its rows survive being stored."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,11 @@ BENCHMARK = ROOT / "tools" / "benchmark"
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
 
 
@@ -104,6 +109,46 @@ def test_a_folder_that_keeps_the_newest_jax(tmp_path):
         for what in ("forward", "train"):
             assert set(results["rows"][0][where][what]) == {"present", "newest"}
     assert (tmp_path / "kept" / "checkout" / "pyproject.toml").is_file()
+
+
+def test_flags(tmp_path):
+    options = (*QUICK, "--output", tmp_path, "--only", "PointwiseLinearConv")
+    finished = run(BENCHMARK / "flags.py", *options)
+    assert finished.returncode == 0, finished.stderr
+    (row,) = json.loads((tmp_path / "cpu.json").read_text())["rows"]
+    for what in ("forward", "train"):
+        assert all(seconds > 0 for seconds in row[what]["present"].values())
+        assert {"none", "oneDNN", "one core"} <= row[what]["present"].keys()
+    assert f"| {row['name']} " in finished.stdout
+
+
+def test_the_rows_of_flags_are_rows_of_the_tables():
+    check = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import flags\n"
+        "from rows import convolutions, spectral\n"
+        "titles = {row.title for row in (*convolutions(), *spectral())}\n"
+        "assert set(flags.ROWS) <= titles, set(flags.ROWS) - titles"
+    )
+    finished = run("-c", check, BENCHMARK)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_rows_of_a_gpu_are_left_out_without_one(tmp_path):
+    only = ("--only", "large: PhysicsConv")
+    finished = run(BENCHMARK / "run.py", "convolutions", *only)
+    assert finished.returncode == 2 and "no row contains" in finished.stderr
+    finished = run(BENCHMARK / "run.py", "convolutions_gpu", "spectral_gpu")
+    assert finished.returncode == 2 and "no accelerator" in finished.stderr
+
+    options = (*QUICK[:4], "--output", tmp_path, "--libraries", "ours", "fft")
+    only = ("--only", "crossover: 1-D 64, 8, 4 modes")
+    finished = run(BENCHMARK / "run.py", "convolutions_gpu", "spectral_gpu", *options, *only)
+    assert finished.returncode == 0 and "these are the times of a CPU" in finished.stderr
+    (row,) = json.loads((tmp_path / "spectral_gpu.json").read_text())["rows"]
+    for setting in ("float32", "tf32", "bf16x3"):
+        for library in ("ours", "fft"):
+            assert row["context"]["forward"][setting][library]["error"] < 1e-5
 
 
 def test_rows_are_told_apart_and_survive_json():

@@ -37,11 +37,11 @@ def readme_problems(readme: str) -> Iterator[str]:
             yield f"README.md: not what docs/{name}.md has. Copy it from there, after `{command}`"
 
 
-def benchmark_problems(name: str) -> Iterator[str]:
+def benchmark_problems(name: str, part: str) -> Iterator[str]:
     """The tables of a page of the benchmark are those of the stored numbers."""
     text, where = text_of(DOCS / f"{name}.md"), f"docs/{name}.md"
-    if "<!-- summary of" not in text:
-        yield f"{where}: the mark `<!-- summary of ... -->` is missing"
+    if f"<!-- {part} of" not in text:
+        yield f"{where}: the mark `<!-- {part} of ... -->` is missing"
     if report.fill(text, DOCS) != text:
         yield f"{where}: not what docs/*.json give. Run `hatch run benchmark:report`"
 
@@ -59,7 +59,9 @@ def sharding_problems() -> Iterator[str]:
 def main() -> int:
     problems = [
         *readme_problems(text_of(ROOT / "README.md")),
-        *(found for name in ("convolutions", "spectral") for found in benchmark_problems(name)),
+        *benchmark_problems("convolutions", "summary"),
+        *benchmark_problems("spectral", "summary"),
+        *benchmark_problems("cpu", "flags"),
         *sharding_problems(),
     ]
     print("\n".join(problems) or "The docs show the stored numbers.")

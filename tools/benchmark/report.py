@@ -259,6 +259,31 @@ def choice(results: dict[str, Any]) -> str:
     return table([*head, "on jaxlib", ""], body)
 
 
+def flags(results: dict[str, Any]) -> str:
+    """The time of this project's layers without a flag over that with it, in a training step and in
+    a forward pass: a table for every version of JAX.
+    """
+    passes = ("train", "forward")
+    texts = []
+    for version, known in results["versions"].items():
+        none, *names = results["rows"][0]["train"][version]
+        head = [f"jaxlib {known['jaxlib']}", "train / forward, ms", *names]
+        gains: dict[str, list[list[float]]] = {name: [] for name in names}
+        body = []
+        for entry in results["rows"]:
+            times = [entry[what][version] for what in passes]
+            for name in names:
+                gains[name].append([found[none] / found[name] for found in times])
+            last = [" / ".join(f"{value:.2f}" for value in gains[name][-1]) for name in names]
+            ours = " / ".join(f"{found[none] * 1e3:.3g}" for found in times)
+            body.append([entry["name"], ours, *last])
+        means = [map(geometric_mean, map(list, zip(*gains[name], strict=True))) for name in names]
+        body.append(["geometric mean", ""])
+        body[-1] += [" / ".join(f"{value:.2f}" for value in pair) for pair in means]
+        texts.append(table(head, body))
+    return "\n".join(texts)
+
+
 def commutation(results: dict[str, Any]) -> str:
     """The table of `resampling.py`."""
     head = ["", "this project", "neuraloperator", "neuraloperator, same grid"]
@@ -350,6 +375,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 PARTS = {
     "choice": choice,
+    "flags": flags,
     "summary": summary,
     "rows": rows,
     "machine": machine,

@@ -31,12 +31,13 @@ SLOW, FEW = 0.3, 3
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a process runs, with which flags of XLA, and with which precision of products."""
+    """Where a process runs, with which flags of XLA, precision of products and number of cores."""
 
     title: str
     newest: bool = False
     flags: str = ""
     precision: str = ""
+    cores: int = 0  # all of them
 
 
 # By their names in the results.
@@ -72,6 +73,8 @@ class Process:
             worker = place.checkout / "tools" / "benchmark" / "worker.py"
             command = place.command(place.python, worker, module)
             environment = place.environment | variables
+        if setting.cores:
+            command = ("taskset", "--cpu-list", f"0-{setting.cores - 1}", *command)
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

@@ -1,0 +1,102 @@
+"""Measures what flags of XLA do to this project's layers on a CPU: on a few rows, in context, on
+the JAX at hand and on the newest.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import report
+from rows import convolutions, spectral, Task
+from run import processor, ROOT, versions_of
+from tables import PASSES
+from turns import measure, processes, Setting
+
+
+# A row of every kind.
+ROWS = (
+    "PhysicsConv: 1-D 1024, 32, k=3, batch 16",
+    "PhysicsConv: 2-D 64^2, 32, k=3, batch 8, dirichlet",
+    "PhysicsConv: 2-D 64^2, 32, k=3, batch 8, depthwise",
+    "PhysicsConv: 3-D 32^3, 16, k=3, batch 2",
+    "PhysicsConvTranspose: 2-D 32^2, 32, k=4, batch 8, stride 2",
+    "PointwiseLinearConv: 2-D 64^2, 32, batch 8",
+    "SpectralConv: 2-D 64^2, 32, 12 modes, batch 8",
+    "networks: ClassicUNet, 2-D 64^2, 1, batch 8",
+)
+
+FLAGS = {
+    "none": "",
+    "oneDNN": "--xla_cpu_experimental_onednn_custom_call=true",
+    "no YNNPACK": "--xla_cpu_experimental_ynn_fusion_type=",
+    "fast math": "--xla_cpu_enable_fast_math=true",
+    "512 bits": "--xla_cpu_prefer_vector_width=512",
+    "no threads in Eigen": "--xla_cpu_multi_thread_eigen=false",
+}
+
+# Without a flag, on one core.
+ONE_CORE = "one core"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of every process")
+    parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
+    parser.add_argument("--only", nargs="+", default=[""], help="rows that have a text")
+    both = ("present", "newest")
+    parser.add_argument("--settings", nargs="+", choices=both, default=both)
+    parser.add_argument(
+        "--newest", type=Path, help="folder that keeps the environment with the newest JAX"
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
+    options = parser.parse_args()
+    known = {row.title: row for row in (*convolutions(), *spectral())}
+    rows = [known[title] for title in ROWS if any(text in title for text in options.only)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    wanted = {
+        (version, name): (
+            Setting(
+                name,
+                newest=version == "newest",
+                flags=FLAGS.get(name, ""),
+                cores=int(name == ONE_CORE),
+            ),
+            "ours",
+        )
+        for version in options.settings
+        for name in (*FLAGS, ONE_CORE)
+    }
+    results: dict[str, Any] = {
+        "machine": processor(),
+        "versions": {},
+        "rounds": options.rounds,
+        "flags": FLAGS,
+        "rows": [],
+    }
+    with processes(wanted, options.newest) as libraries:
+        results["versions"] = versions_of(
+            {(v, "ours"): process for (v, name), process in libraries.items() if name == "none"}
+        )
+        for row in rows:
+            entry: dict[str, Any] = {"name": row.title}
+            for what in PASSES:
+                for process in libraries.values():
+                    process.prepare(Task(row, what, "context"))
+                for (version, name), times in measure(
+                    libraries, options.rounds, options.seconds
+                ).items():
+                    found = entry.setdefault(what, {}).setdefault(version, {})
+                    found[name] = times["median"]
+            results["rows"].append(entry)
+            print(report.flags(results | {"rows": [entry]}), file=sys.stderr, flush=True)
+    print(report.flags(results))
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "cpu.json").write_text(report.dump(results), encoding="utf-8")
+    report.fill_pages(options.output)
+
+
+if __name__ == "__main__":
+    main()
