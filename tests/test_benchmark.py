@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pdequinox_physconv._cpu.choice import RULES
+
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARK = ROOT / "tools" / "benchmark"
@@ -111,6 +113,13 @@ def test_a_folder_that_keeps_the_newest_jax(tmp_path):
     assert (tmp_path / "kept" / "checkout" / "pyproject.toml").is_file()
 
 
+TITLES = """
+import sys; sys.path.insert(0, sys.argv[1])
+import rows
+print("\\n".join(row.title for row in getattr(rows, sys.argv[2])()))
+"""
+
+
 def test_flags(tmp_path):
     options = (*QUICK, "--output", tmp_path, "--only", "PointwiseLinearConv")
     finished = run(BENCHMARK / "flags.py", *options)
@@ -149,6 +158,20 @@ def test_rows_of_a_gpu_are_left_out_without_one(tmp_path):
     for setting in ("float32", "tf32", "bf16x3"):
         for library in ("ours", "fft"):
             assert row["context"]["forward"][setting][library]["error"] < 1e-5
+
+
+def test_rules_rest_on_rows():
+    titles = set(run("-c", TITLES, BENCHMARK, "convolutions").stdout.splitlines())
+    assert RULES and len(titles) > 100
+    for rule in RULES:
+        assert rule.rows and set(rule.rows) <= titles, f"{rule.form} of {rule.targets}"
+
+
+def test_a_rule_is_measured(tmp_path):
+    form = RULES[0].form
+    finished = run(BENCHMARK / "choice.py", *QUICK, "--output", tmp_path, "--only", form)
+    assert finished.returncode in (0, 1), finished.stderr
+    assert f"| `{form}` " in finished.stdout and "unused" not in finished.stdout
 
 
 def test_rows_are_told_apart_and_survive_json():
