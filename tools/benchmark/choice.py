@@ -65,7 +65,8 @@ def entry_of(
             task = Task(known[title], what, "context")
             for setting, value in ratios_of(index, task, libraries, rounds, seconds).items():
                 ratios[setting][what][title] = value
-    return {"form": rule.form, "targets": rule.targets, "jaxlib": rule.jaxlib, "ratios": ratios}
+    kept = {"jaxlib": rule.measured, "structural": rule.structural}
+    return {"form": rule.form, "targets": rule.targets, **kept, "ratios": ratios}
 
 
 def main() -> int:

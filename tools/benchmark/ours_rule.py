@@ -16,7 +16,7 @@ RULES = choice.RULES
 
 def prepare(task: Task, index: int, form: str) -> Any:
     """See `worker.serve`. The answer tells programs apart that differ before XLA optimises them."""
-    rule = RULES[index]._replace(form=form, jaxlib=())
+    rule = RULES[index]._replace(form=form, structural=True)
     choice.RULES = (*RULES[:index], rule, *RULES[index + 1 :])
     run, answer = ours.prepare(task)
     text = run.lowered.as_text()

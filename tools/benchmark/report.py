@@ -251,7 +251,7 @@ def choice(results: dict[str, Any]) -> str:
             ", ".join(entry["targets"]),
             str(len({row for s in entry["ratios"].values() for w in s.values() for row in w})),
             *(cell(entry, *column) for column in columns),
-            ", ".join(entry["jaxlib"]) or "any",
+            "any" if entry["structural"] else ", ".join(entry["jaxlib"]),
             verdict(entry),
         ]
         for entry in results["rows"]

@@ -24,7 +24,7 @@ from turns import measure, Process, processes, SETTINGS
 ROOT = Path(__file__).resolve().parents[2]
 
 # The turns of layers alone, at most: they are not the headline.
-ALONE = 5
+ALONE = 3
 
 
 def entry_of(

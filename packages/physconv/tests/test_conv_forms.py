@@ -23,7 +23,7 @@ from pdequinox_physconv._convolution import (
     TARGETS,
     Window,
 )
-from pdequinox_physconv._cpu import forms as form_module
+from pdequinox_physconv._cpu import choice as choice_module, forms as form_module
 from pdequinox_physconv._cpu.choice import choose, RULES, run as run_form
 from pdequinox_physconv._cpu.forms import FORMS
 from pdequinox_physconv._operator import (
@@ -257,8 +257,9 @@ def test_the_choice_accepts_its_task(dtype_name):
             assert FORMS[form].accepts(target, win), (form, target, win)
 
 
-def test_every_form_is_chosen_for_some_task():
+def test_every_form_is_chosen_for_some_task(monkeypatch):
     """A form that is not is dead, or its line in `RULES` has been forgotten."""
+    monkeypatch.setattr(choice_module, "jaxlib_version", lambda: choice_module.RULES[-1].measured[0])
     windows = [*RANDOM_WINDOWS, *(window((66,) * d, 3, lower=1) for d in (1, 2, 3))]
     windows += [window((99,), 3, groups=4), window((99, 99), 9, groups=4)]
     chosen = {
@@ -291,6 +292,14 @@ def test_what_is_chosen(win, channels, forms):
     chosen = tuple(choose(t, win, channels, jnp.dtype("float32")) for t in TARGETS)
     # In the order x, w, y.
     assert chosen == forms
+
+
+@pytest.mark.parametrize("version", ["0.10.2", "0.12.0.1", "0.99.0"])
+def test_a_jaxlib_that_nobody_measured_gets_structural_rules_alone(version, monkeypatch):
+    monkeypatch.setattr(choice_module, "jaxlib_version", lambda: version)
+    form = choose("y", window((9,), 3), (2, 3), jnp.dtype("float64"))
+    assert form == ("last" if version == "0.99.0" else "line")
+    assert choose("w", window((9, 9), 3, groups=2), (2, 2), jnp.dtype("float64")) == "shifted"
 
 
 def test_pieces_divide():

@@ -1,5 +1,6 @@
 """For authors of layers: operators that JAX treats as its own, and checks of arguments."""
 
+from ._jax import jaxlib_version as jaxlib_version
 from ._mesh import (
     Axes as Axes,
     Factors as Factors,
@@ -20,4 +21,4 @@ from ._operator import (
 from .checks import sum_dtype as sum_dtype
 
 
-__version__ = "0.1.0"
+__version__ = "0.1.1"

@@ -8,12 +8,18 @@ from functools import partial
 from typing import Any
 
 import jax
+import jaxlib
 from jax import lax
 from jax._src import checkify
 from jax._src.interpreters import partial_eval as pe
 from jax._src.named_sharding import DuplicateSpecError as DuplicateSpecError
 from jax.experimental import jet
 from jax.interpreters import ad
+
+
+def jaxlib_version() -> str:
+    """Gives the version of XLA, for choices that rest on measurements."""
+    return jaxlib.__version__
 
 
 def varying(aval: Any) -> frozenset[str]:

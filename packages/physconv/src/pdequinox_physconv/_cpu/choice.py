@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from pdequinox_operators import jaxlib_version
+
 from .._convolution import Window
 from .forms import FORMS, in_turns
 
@@ -40,32 +42,113 @@ class Work(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A form, the targets that it is for, and when. `rows` are those of the benchmark that it rests
-    on; `jaxlib` the versions that it was measured on, if it is about these and not about the
-    structure of the work: on others it does not apply.
+    """A form, the targets that it is for, and when; the rows of the benchmark that it rests on, and
+    the versions of jaxlib that it was measured on. A rule that does not follow from the structure
+    of the work applies on these versions alone.
     """
 
     form: str
     targets: str
     when: Callable[[Work], bool]
     rows: tuple[str, ...]
-    jaxlib: tuple[str, ...] = ()
+    measured: tuple[str, ...]
+    structural: bool = True
 
 
 _ALWAYS = lambda work: True
 
+# `hatch run benchmark:choice` measures every rule against the reference, in context.
+_BOTH = ("0.10.2", "0.12.0.1")
+
+_CONV = lambda *names: tuple(f"PhysicsConv: {name}" for name in names)
+_UP = lambda *names: tuple(f"PhysicsConvTranspose: {name}" for name in names)
+_SCANS = lambda *names: tuple(f"scans: PhysicsConv, {name}, 4 times in a scan" for name in names)
+
 # The first one that applies, to what its form accepts.
-RULES = (
-    Rule("matrix", "xyw", _ALWAYS, ()),
-    Rule("flipped", "x", _ALWAYS, ()),
-    Rule("phases", "x", lambda work: work.few or work.alike, ()),
-    Rule("band", "w", lambda work: work.few, ()),
-    Rule("taps", "yw", lambda work: work.few, ()),
-    Rule("shifted", "yw", lambda work: work.few, ()),
-    Rule("split", "xyw", _ALWAYS, ()),
-    Rule("planes", "yw", lambda work: work.dims > 2, ()),
-    Rule("line", "yw", lambda work: work.dtype == jnp.float64, ()),
-    Rule("last", "xyw", _ALWAYS, ()),
+RULES: tuple[Rule, ...] = (
+    Rule("matrix", "xyw", _ALWAYS, _CONV("2-D 64^2, 32, k=1, batch 8"), _BOTH),
+    Rule(
+        "flipped",
+        "x",
+        _ALWAYS,
+        _CONV("2-D 64^2, 32, k=7, batch 8, depthwise", "3-D 32^3, 16, k=3, batch 2"),
+        _BOTH,
+    ),
+    Rule(
+        "phases",
+        "x",
+        lambda work: work.few or work.alike,
+        _UP(
+            "1-D 512, 32, k=3, batch 16, stride 2",
+            "2-D 32^2, 32, k=4, batch 8, stride 2",
+            "2-D 32^2, 32, k=3, batch 8, stride 2, depthwise",
+            "3-D 16^3, 16, k=3, batch 2, stride 2",
+        ),
+        _BOTH,
+    ),
+    Rule(
+        "band",
+        "w",
+        lambda work: work.few,
+        _CONV("1-D 1024, 32, k=5, batch 16, depthwise", "1-D 16384, 32, k=31, batch 1, depthwise"),
+        _BOTH,
+    ),
+    Rule(
+        "taps",
+        "yw",
+        lambda work: work.few,
+        _CONV("1-D 16384, 32, k=129, batch 1, depthwise", "2-D 64^2, 32, k=7, batch 8, depthwise"),
+        _BOTH,
+    ),
+    Rule(
+        "shifted",
+        "yw",
+        lambda work: work.few,
+        _CONV(
+            "1-D 1024, 32, k=5, batch 16, depthwise",
+            "2-D 64^2, 32, k=3, batch 8, depthwise",
+            "3-D 32^3, 16, k=3, batch 2, depthwise",
+        ),
+        _BOTH,
+    ),
+    Rule(
+        "split",
+        "xyw",
+        _ALWAYS,
+        _CONV(
+            "1-D 1024, 32, k=3, batch 16, groups 2",
+            "2-D 24^2, 128, k=3, batch 2, groups 16",
+            "2-D 24^2, 264, k=3, batch 2, groups 33",
+        ),
+        _BOTH,
+    ),
+    Rule(
+        "planes",
+        "yw",
+        lambda work: work.dims > 2,
+        _CONV(
+            "3-D 32^3, 16, k=3, batch 2",
+            "3-D 32^3, 16, k=3, batch 2, stride 2",
+            "3-D 8^3, 64, k=3, batch 2",
+        ),
+        _BOTH,
+    ),
+    Rule(
+        "line",
+        "yw",
+        lambda work: work.dtype == jnp.float64,
+        _CONV("1-D 1024, 32, k=3, batch 4, float64"),
+        _BOTH,
+        structural=False,
+    ),
+    Rule(
+        "last",
+        "xyw",
+        _ALWAYS,
+        _SCANS("1-D 160, 32, k=3, batch 16", "2-D 64^2, 16, k=3, batch 8")
+        + _CONV("2-D 64^2, 32, k=3, batch 8, dirichlet"),
+        _BOTH,
+    ),
 )
 
 
@@ -74,7 +157,9 @@ def choose(target: str, window: Window, channels: tuple[int, int], dtype: jnp.dt
     c, o = (n // window.groups for n in channels)
     work = Work(target, window, c, o, dtype)
     for rule in RULES:
-        if target in rule.targets and FORMS[rule.form].accepts(target, window) and rule.when(work):
+        known = rule.structural or jaxlib_version() in rule.measured
+        able = target in rule.targets and FORMS[rule.form].accepts(target, window)
+        if known and able and rule.when(work):
             return rule.form
     return "reference"
 
