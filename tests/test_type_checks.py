@@ -8,7 +8,7 @@ from pdequinox_operators import add_bias
 from pdequinox_padding import same_padding
 from pdequinox_physconv._operator import convolve
 from pdequinox_pointwise._operator import pointwise
-from pdequinox_spectralconv._convolution import multiply
+from pdequinox_spectralconv._operator import multiply
 
 
 @pytest.mark.parametrize(

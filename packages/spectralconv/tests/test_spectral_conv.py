@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pdequinox_spectralconv import SpectralConv
-from pdequinox_spectralconv._convolution import multiply
+from pdequinox_spectralconv._operator import multiply
 
 
 KEY = jr.key(0)

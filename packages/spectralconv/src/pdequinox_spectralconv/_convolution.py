@@ -1,8 +1,10 @@
 """What the layer computes: the product of every kept mode's matrix with its coefficients, between
-the transforms of all axes (`_transform`).
-"""
+the transforms of all axes (`_transform`), and the gradient of that product by the matrices.
 
-from collections.abc import Sequence
+Weights are `(*members, groups, out_channels, in_channels, *modes)`, coefficients
+`(*samples, *members, parts, groups, channels, *modes)`, with so many axes of `members`
+and of `space`.
+"""
 
 import jax.numpy as jnp
 from jax import lax
@@ -11,24 +13,53 @@ from jaxtyping import Array, Float
 from ._transform import full_precision
 
 
-def multiply(
-    z: Float[Array, "parts groups in_channels *num_modes"],
-    weights: Sequence[Float[Array, "groups out_channels in_channels *num_modes"]],
-) -> Float[Array, "parts groups out_channels *num_modes"]:
-    """Multiplies each mode's coefficients by its matrix: with two parts
-    `(Wr + i Wi) Z = Wr Z + Wi (i Z)`, so that no array of all weights is made.
-    """
-    modes = range(3, z.ndim)
+def product(
+    weight: Float[Array, "*weight"],
+    z: Float[Array, "*field"],
+    *,
+    members: int,
+    space: int,
+    adjoint: bool,
+) -> Float[Array, "*field_out"]:
+    """Multiplies each mode's coefficients by its real matrix, or by the transpose of that."""
+    own, samples = range(members), z.ndim - 3 - space - members
+    # The weights first: then XLA brings their modes to the front once, for this product and for
+    # its derivative by the coefficients. With the modes in front, members and groups before the
+    # others.
+    batch = (
+        (*own, members, *range(members + 3, weight.ndim)),
+        (*(samples + i for i in own), z.ndim - space - 2, *range(z.ndim - space, z.ndim)),
+    )
+    contracted = ((members + (1 if adjoint else 2),), (z.ndim - space - 1,))
+    out = lax.dot_general(weight, z, (contracted, batch), precision=full_precision())
+    # (members, groups, modes, channels, samples, parts)
+    channels = members + 1 + space
+    order = (
+        *range(channels + 1, channels + 1 + samples),
+        *own,
+        out.ndim - 1,
+        members,
+        channels,
+        *range(members + 1, channels),
+    )
+    return jnp.transpose(out, order)
 
-    def product(w: Array, z: Array) -> Array:
-        # The weights first: then XLA brings their modes to the front once, for this product and for
-        # its derivative by the coefficients. With the modes in front, groups before the others.
-        batch = ((0, *modes), (1, *modes))
-        out = lax.dot_general(w, z, (((2,), (2,)), batch), precision=full_precision())
-        return jnp.moveaxis(out, (-1, -2), (0, 2))
 
-    if len(weights) == 1:
-        return product(weights[0], z)
-    real, imag = (product(w, z) for w in weights)
-    parts = [-lax.slice_in_dim(imag, 1, 2), lax.slice_in_dim(imag, 0, 1)]
-    return real + lax.concatenate(parts, 0)
+def gradient(
+    y: Float[Array, "*field_out"], z: Float[Array, "*field"], *, members: int, space: int
+) -> Float[Array, "*weight"]:
+    """Sums `y[o] z[i]` over samples and parts, for every mode."""
+    own, samples = range(members), z.ndim - 3 - space - members
+    batch = (*(samples + i for i in own), z.ndim - space - 2, *range(z.ndim - space, z.ndim))
+    summed = (*range(samples), samples + members)
+    dimensions = ((summed, summed), (batch, batch))
+    out = lax.dot_general(y, z, dimensions, precision=full_precision())
+    # (members, groups, modes, out_channels, in_channels)
+    return jnp.moveaxis(out, range(members + 1, members + 1 + space), range(-space, 0))
+
+
+def turned(z: Float[Array, "*field"], space: int) -> Float[Array, "*field"]:
+    """Multiplies coefficients of two parts by the imaginary unit."""
+    signs = jnp.asarray([-1.0, 1.0], z.dtype).reshape(2, *(1 for _ in range(space + 2)))
+    signs = signs.reshape((1,) * (z.ndim - space - 3) + signs.shape)
+    return signs * jnp.flip(z, z.ndim - space - 3)

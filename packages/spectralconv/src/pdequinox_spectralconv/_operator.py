@@ -1,8 +1,9 @@
-"""How JAX sees the transforms: those of all axes are one operator, so that a field may be split
-over a mesh. Every device analyses what it has, and the sum over the devices is all that they
-exchange.
+"""How JAX sees the transforms and the product between them. The transforms of all axes are one
+operator, so that a field may be split over a mesh: every device analyses what it has, and the sum
+over the devices is all that they exchange. The product is one, for the sake of CPUs (`_cpu.forms`).
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,9 @@ from jaxtyping import Array, Float
 from pdequinox_operators import on_auto_axes, one_program, Operator, Shape, Sharding, sum_dtype
 
 from ._basis import Basis
-from ._convolution import multiply
+from ._convolution import gradient, product, turned
 from ._cpu.choice import fits, Method
+from ._cpu.forms import gradient_of_lines, product_of_lines
 from ._sharding import factors, split
 from ._transform import parts_and_groups, transform
 
@@ -49,6 +51,97 @@ def _convolve(
     whole = partial(_transform, bases=bases, grid=grid, method=method, transpose=False)
     z = whole(x, x, points=grid, analysis=True)
     return whole(multiply(z, weights), x, points=shape, analysis=False)
+
+
+def multiply(
+    z: Float[Array, "parts groups in_channels *num_modes"],
+    weights: Sequence[Float[Array, "groups out_channels in_channels *num_modes"]],
+) -> Float[Array, "parts groups out_channels *num_modes"]:
+    """Multiplies each mode's coefficients by its matrix: with two parts
+    `(Wr + i Wi) Z = Wr Z + i (Wi Z)`, so that no array of all weights is made.
+    """
+    space = z.ndim - 3
+    real, *imag = (_product(w, z, members=0, space=space, adjoint=False) for w in weights)
+    return real + turned(*imag, space) if imag else real
+
+
+def _by_either(
+    place: int, cotangent: Array, weight: Any, z: Any, *, adjoint: bool, **counts: int
+) -> Array:
+    """`y = W z` has the transposes `W^T y` by `z`, and the sum of `y z^T` by `W`."""
+    if place == 1:
+        return _product(weight, cotangent, adjoint=not adjoint, **counts)
+    return _gradient(*((z, cotangent) if adjoint else (cotangent, z)), **counts)
+
+
+def _of_gradient(place: int, cotangent: Array, y: Any, z: Any, **counts: int) -> Array:
+    """`G = sum y z^T` has the transposes `G z` by `y` and `G^T y` by `z`."""
+    return _product(cotangent, y if place else z, adjoint=place == 1, **counts)
+
+
+def _batch_of_products(
+    operands: Any, axes: Any, *, members: int, space: int, adjoint: bool
+) -> tuple[Array, int]:
+    """A batch of coefficients is more samples; one of weights is more members."""
+    (weight, z), (own, at) = operands, axes
+    parameters = dict(space=space, adjoint=adjoint)
+    if own is None:
+        return _product(weight, jnp.moveaxis(z, at, 0), members=members, **parameters), 0
+    weight = jnp.moveaxis(weight, own, 0)
+    z, place = _as_members(z, at, len(weight), members, space)
+    return _product(weight, z, members=members + 1, **parameters), place
+
+
+def _batch_of_gradients(operands: Any, axes: Any, *, members: int, space: int) -> tuple[Array, int]:
+    count = next(v.shape[i] for v, i in zip(operands, axes, strict=True) if i is not None)
+    y, z = (
+        _as_members(v, at, count, members, space)[0] for v, at in zip(operands, axes, strict=True)
+    )
+    return _gradient(y, z, members=members + 1, space=space), 0
+
+
+def _as_members(
+    z: Array, at: int | None, count: int, members: int, space: int
+) -> tuple[Array, int]:
+    """Moves or adds a batch's axis to the front of the members'; and says where that is."""
+    if at is None:
+        z, at = jnp.broadcast_to(z, (count, *z.shape)), 0
+    place = z.ndim - 1 - 3 - space - members
+    return jnp.moveaxis(z, at, place), place
+
+
+def _product_shape(weight: Shape, z: Shape, *, members: int, space: int, adjoint: bool) -> Shape:
+    channels = len(z) - 1 - space
+    return (*z[:channels], weight[members + (2 if adjoint else 1)], *z[channels + 1 :])
+
+
+def _gradient_shape(y: Shape, z: Shape, *, members: int, space: int) -> Shape:
+    front, channels = len(z) - 3 - space, len(z) - 1 - space
+    return (*z[front - members : front], z[front + 1], y[channels], *z[channels:])
+
+
+# Over several devices, the sum over samples comes before that over devices.
+_product = Operator(
+    "pdequinox_spectral_product",
+    product,
+    bilinear=_by_either,
+    shape=_product_shape,
+    batch=_batch_of_products,
+    lower={"cpu": product_of_lines},
+    lower_alone=True,
+    saved_as=("product", "convolution"),
+)
+
+_gradient = Operator(
+    "pdequinox_spectral_gradient",
+    gradient,
+    bilinear=_of_gradient,
+    shape=_gradient_shape,
+    batch=_batch_of_gradients,
+    lower={"cpu": gradient_of_lines},
+    lower_alone=True,
+    saved_as=("product", "convolution"),
+)
 
 
 def _apply(value: Array, like: Array, **parameters: Any) -> Array:

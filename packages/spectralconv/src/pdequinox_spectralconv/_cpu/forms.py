@@ -1,0 +1,93 @@
+"""How a CPU carries out the product of the modes: as sums of lines of modes, which stay neighbours
+in memory as they are in the weights. XLA's batched product wants them in front, and moves the
+weights, the coefficients and the gradient there and back; and each of its many products is small.
+
+XLA makes one loop over the result of a sum of products, and of a reduction one that goes through
+memory in steps of the modes. So the sums are written out, a few terms at a time, inside of a loop.
+Between the turns the partial sums are written to memory and read again; of more than `_TERMS` at
+once there are more lines than a cache holds, and more to compile.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+from math import prod
+from operator import add
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from .._convolution import gradient, product
+from .choice import lines
+
+
+_TERMS = 4
+
+
+def product_of_lines(
+    weight: Float[Array, "*weight"],
+    z: Float[Array, "*field"],
+    *,
+    members: int,
+    space: int,
+    adjoint: bool,
+) -> Float[Array, "*field_out"]:
+    """Sums up over the channels that are multiplied with."""
+    modes = z.shape[z.ndim - space :]
+    if not lines(modes):
+        return product(weight, z, members=members, space=space, adjoint=adjoint)
+    flat = _flat(z, members, space)
+    own = weight.reshape(flat.shape[1], *weight.shape[members + 1 : members + 3], -1)
+    place = 1 if adjoint else 2
+
+    def term(i: Array) -> Array:
+        w = lax.dynamic_index_in_dim(own, i, place, keepdims=False)
+        return w[None] * lax.dynamic_slice_in_dim(flat, i, 1, 2)
+
+    zeros = jnp.zeros((*flat.shape[:2], own.shape[3 - place], flat.shape[3]), z.dtype)
+    total = _sum(term, flat.shape[2], zeros)
+    # The parts back behind the members.
+    *lead, parts, groups, _ = z.shape[: z.ndim - space]
+    samples = len(lead) - members
+    total = total.reshape(*lead[:samples], parts, *lead[samples:], groups, total.shape[2], *modes)
+    return jnp.moveaxis(total, samples, samples + members)
+
+
+def gradient_of_lines(
+    y: Float[Array, "*field_out"], z: Float[Array, "*field"], *, members: int, space: int
+) -> Float[Array, "*weight"]:
+    """Sums up over samples and parts."""
+    modes = z.shape[z.ndim - space :]
+    if not lines(modes):
+        return gradient(y, z, members=members, space=space)
+    left, right = (_flat(v, members, space) for v in (y, z))
+
+    def term(i: Array) -> Array:
+        a, b = (lax.dynamic_index_in_dim(v, i, keepdims=False) for v in (left, right))
+        return a[:, :, None] * b[:, None]
+
+    zeros = jnp.zeros((*left.shape[1:3], *right.shape[2:]), z.dtype)
+    total = _sum(term, len(left), zeros)
+    front = z.ndim - space - 3
+    shape = (*z.shape[front - members : front], z.shape[front + 1], *zeros.shape[1:3])
+    return total.reshape(*shape, *modes)
+
+
+def _flat(
+    z: Float[Array, "*field"], members: int, space: int
+) -> Float[Array, "samples_and_parts members_and_groups channels modes"]:
+    front = z.ndim - space - 3
+    z = jnp.moveaxis(z, front, front - members)
+    count = prod(z.shape[: front - members + 1])
+    return z.reshape(count, -1, z.shape[front + 2], prod(z.shape[front + 3 :]))
+
+
+def _sum(term: Callable[[Array], Array], count: int, zeros: Array) -> Array:
+    """Adds up the terms of so many indices, a few in each turn of a loop."""
+    # XLA would merge a single turn with what comes before and after, whose lines are others.
+    few = max((k for k in range(1, _TERMS + 1) if count % k == 0 and count > k), default=1)
+
+    def turn(j: Array, total: Array) -> Array:
+        return total + reduce(add, (term(few * j + k) for k in range(few)))
+
+    return lax.fori_loop(0, count // few, turn, zeros)
