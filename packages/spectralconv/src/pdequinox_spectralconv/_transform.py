@@ -12,6 +12,7 @@ wavenumbers, for every full axis. `axis` counts from the first of `rest`.
 """
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -43,21 +44,24 @@ def analyse(
     basis: Basis,
     method: Method,
     block: Block | None = None,
+    from_size: int | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
-    """Transforms the points of `axis` to its coefficients, those of a `block` to what they add."""
+    """Transforms the points of `axis` to its coefficients, those of a `block` to what they add. Or,
+    given a `from_size`, applies the transpose of the synthesis that has this one, by a product.
+    """
     place, m, parts = 3 + axis, basis.num_modes, z.shape[0]
     size = block.size if block else z.shape[place]
     if block or _by_product(basis, size, z, method):
-        matrix = basis.analysis(size)
+        matrix = _matrix(basis, size, from_size)
         if not basis.periodic:
             return jnp.moveaxis(_dot(_rows(matrix, 0, block, z), (0,), z, (place,)), 0, place)
         if not basis.full:
             if parts == 1:
                 matrix = _rows(matrix, 0, block, z)
-                return jnp.moveaxis(_dot(matrix, (0,), z[0], (place - 1,)), 1, place)
+                return jnp.moveaxis(_dot(matrix, (0,), z[0], (place - 1,), 1), 1, place)
             matrix = _of_both_parts(matrix)[..., None, :]
         # (parts, groups of this axis, modes, groups so far, channels, rest)
-        z = _dot(_rows(matrix[:parts], 1, block, z), (0, 1), z, (0, place))
+        z = _dot(_rows(matrix[:parts], 1, block, z), (1, 0), z, (place, 0))
         return _merge_groups(jnp.moveaxis(z, (1, 2), (2, place + 1)))
     z = jnp.moveaxis(z, place, -1)
     if basis.full:
@@ -85,23 +89,24 @@ def synthesise(
     axis: int,
     basis: Basis,
     size: int,
-    from_size: int,
+    from_size: int | None,
     method: Method,
     block: Block | None = None,
     parts: int | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
     """Transforms the coefficients of `axis`, of a field on `from_size` points, to `size` points, or
     to those of a `block` only. On a periodic axis the result has this many `parts`: one, the real
-    part, where it is the last to be synthesised; by default on the half axis.
+    part, where it is the last to be synthesised; by default on the half axis. Without a
+    `from_size`, applies the transpose of the analysis, by a product.
     """
     place = 3 + axis
     parts = parts or (2 if basis.full else 1)
     if block or _by_product(basis, size, z, method):
-        matrix = basis.synthesis(size, from_size)
+        matrix = _matrix(basis, size, from_size)
         if basis.full:
-            matrix = _rows(matrix[:parts], 1, block, z)
-            z = _dot(matrix, (2, 3, 4), _split_groups(z), (0, 2, place + 1))
-            return jnp.moveaxis(z, 1, place)
+            matrix = jnp.swapaxes(_rows(matrix[:parts], 1, block, z), 0, 1)
+            z = _dot(matrix, (2, 3, 4), _split_groups(z), (0, 2, place + 1), 3)
+            return jnp.moveaxis(z, 0, place)
         if basis.periodic and parts == 2:
             matrix = _rows(_of_both_parts(matrix), 1, block, z)
             return jnp.moveaxis(_dot(matrix, (2, 3), z, (0, place)), 1, place)
@@ -110,6 +115,7 @@ def synthesise(
             return jnp.moveaxis(_dot(matrix, (1, 2), z, (0, place)), 0, place - 1)[None]
         return jnp.moveaxis(_dot(matrix, (1,), z, (place,)), 0, place)
     z = jnp.moveaxis(z, place, -1)
+    assert from_size is not None
     scale = basis.scale(from_size)
     if basis.full:
         z = _split_groups(z * along_last(scale * size, z))
@@ -134,8 +140,10 @@ def to_modes(
     bases: Sequence[Basis],
     method: Method,
     blocks: Mapping[int, Block],
+    from_shape: Sequence[int | None] | None = None,
 ) -> Float[Array, "parts groups channels *modes"]:
-    """Analyses every axis; of those in `blocks`, what these contribute.
+    """Analyses every axis; of those in `blocks`, what these contribute. Or, given a `from_shape`,
+    applies the transpose of the synthesis.
 
     The last axis, whose points are neighbours in memory, is the first to shrink, while the field is
     large: that one is not copied. Axes with blocks shrink less, or grow, and come last.
@@ -143,7 +151,8 @@ def to_modes(
     order = sorted(range(len(bases)), key=lambda axis: (axis in blocks, -axis))
     z = x[None, None]
     for axis in order:
-        z = analyse(z, axis, bases[axis], method, blocks.get(axis))
+        from_size = from_shape[axis] if from_shape else None
+        z = analyse(z, axis, bases[axis], method, blocks.get(axis), from_size)
     full = [axis for axis in order if bases[axis].full]
     return _regroup(z, full, sorted(full, reverse=True))
 
@@ -152,20 +161,21 @@ def to_points(
     z: Float[Array, "parts groups channels *modes"],
     bases: Sequence[Basis],
     shape: Sequence[int],
-    from_shape: Sequence[int],
+    from_shape: Sequence[int] | None,
     method: Method,
     blocks: Mapping[int, Block],
 ) -> Float[Array, "channels *points"]:
-    """Synthesises every axis, in the order that [`to_modes`][] comes from."""
+    """Synthesises every axis, in the order that [`to_modes`][] comes from. Or, without a
+    `from_shape`, applies the transpose of the analysis.
+    """
     order = sorted(range(len(bases)), key=lambda axis: (axis not in blocks, axis))
     full = [axis for axis in order if bases[axis].full]
     z = _regroup(z, sorted(full, reverse=True), full[::-1])
     *_, last = [None, *(axis for axis in order if bases[axis].periodic)]
     for axis in order:
         basis, parts = bases[axis], 1 if axis == last else 2
-        z = synthesise(
-            z, axis, basis, shape[axis], from_shape[axis], method, blocks.get(axis), parts
-        )
+        from_size = from_shape[axis] if from_shape else None
+        z = synthesise(z, axis, basis, shape[axis], from_size, method, blocks.get(axis), parts)
     return z[0, 0]
 
 
@@ -186,6 +196,10 @@ def _of_both_parts(matrix: np.ndarray) -> np.ndarray:
     return np.stack([matrix, np.stack([-matrix[:, 1], matrix[:, 0]], axis=1)])
 
 
+def _matrix(basis: Basis, size: int, from_size: int | None) -> np.ndarray:
+    return basis.analysis(size) if from_size is None else basis.synthesis(size, from_size)
+
+
 def _rows(matrix: np.ndarray, axis: int, block: Block | None, z: Array) -> Array:
     """Takes the matrix, or its part for the points of a block, which are along this axis, rounded
     once from float64.
@@ -201,17 +215,44 @@ def _by_product(basis: Basis, size: int, z: Array, method: Method) -> bool:
     return chosen == "product" or basis.period(size) == 0
 
 
-def _dot(matrix: Array, contracted: tuple[int, ...], z: Array, along: tuple[int, ...]) -> Array:
+def _dot(
+    matrix: Array,
+    contracted: tuple[int, ...],
+    z: Array,
+    along: tuple[int, ...],
+    channels: int = 2,
+) -> Array:
     """The product over the axes `contracted` of the matrix and `along` of `z`: the other axes of
-    the matrix, then those of `z`.
+    the matrix, then those of `z`, of which that of `channels` is one.
     """
-    precision = full_precision()
-    if along[-1] != z.ndim - 1:
+    precision, point = full_precision(), max(along)
+    free = tuple(axis for axis in range(matrix.ndim) if axis not in contracted)
+    if point == z.ndim - 1:
+        # Neighbours in memory are summed over: the field is taken as it is, row by row.
+        out = lax.dot_general(z, matrix, ((along, contracted), ((), ())), precision=precision)
+        return jnp.moveaxis(out, range(out.ndim - len(free), out.ndim), range(len(free)))
+    others = tuple(axis for axis in range(z.ndim) if axis not in along)
+    # Of `z`, channels and the axes before: one product for each; groups, and the axes behind.
+    lead = tuple(axis for axis in others if channels <= axis < point)
+    tail = tuple(axis for axis in others if axis not in lead)
+    count = lambda v, axes: prod(v.shape[axis] for axis in axes)
+    rows, columns = count(matrix, free), count(z, tail)
+    if columns < 2 * rows:
         return lax.dot_general(matrix, z, ((contracted, along), ((), ())), precision=precision)
-    # Neighbours in memory are summed over: the field is taken as it is, row by row.
-    out = lax.dot_general(z, matrix, ((along, contracted), ((), ())), precision=precision)
-    free = matrix.ndim - len(contracted)
-    return jnp.moveaxis(out, range(out.ndim - free, out.ndim), range(free))
+    # Copies of the matrix are less than those of `z`, which this takes, and gives, as it is.
+    shape = (count(z, lead), rows, count(z, along))
+    each = jnp.transpose(matrix, (*free, *contracted)).reshape(1, *shape[1:])
+    z_shape, z = z.shape, jnp.transpose(z, (*lead, *along, *tail))
+    out = lax.dot_general(
+        jnp.broadcast_to(each, shape),
+        z.reshape(shape[0], shape[2], columns),
+        (((2,), (1,)), ((0,), (0,))),
+        precision=precision,
+    )
+    axes = (*lead, *(-1 - axis for axis in free), *tail)
+    sizes = [matrix.shape[-1 - axis] if axis < 0 else z_shape[axis] for axis in axes]
+    wanted = (*(-1 - axis for axis in free), *others)
+    return jnp.transpose(out.reshape(sizes), [axes.index(axis) for axis in wanted])
 
 
 def full_precision() -> lax.Precision | None:
@@ -258,20 +299,38 @@ def transform(
     """Analyses a field on `points`, or synthesises one from the coefficients of a field on `grid`;
     or applies the transpose of either. Any number of axes of samples come first.
     """
-    blocks, dims = blocks or {}, len(bases)
-    if analysis:
-        function = lambda x: to_modes(x, bases, method, blocks)
+    blocks = blocks or {}
+    from_points, samples = analysis != transpose, value.ndim - len(bases)
+    samples -= 1 if from_points else 3
+    # Samples are more channels.
+    lead, first = value.shape[:samples], 0 if from_points else 2
+    value = jnp.moveaxis(value, range(samples), range(first, first + samples))
+    own = value.shape[first + samples]
+    value = value.reshape(
+        *value.shape[:first], prod(lead) * own, *value.shape[first + samples + 1 :]
+    )
+    from_shape = None if analysis else grid
+    products = all(
+        axis in blocks or _by_product(basis, points[axis], value, method)
+        for axis, basis in enumerate(bases)
+    )
+    if transpose and not products:
+        if analysis:
+            function = lambda x: to_modes(x, bases, method, blocks)
+            there = [blocks[i].length if i in blocks else n for i, n in enumerate(points)]
+            shape = (prod(lead) * own, *there)
+        else:
+            function = lambda z: to_points(z, bases, points, grid, method, blocks)
+            modes = [basis.num_modes for basis in bases]
+            shape = (*parts_and_groups(bases), prod(lead) * own, *modes)
+        value = transposed(function, shape)(value)
+    elif from_points:
+        value = to_modes(value, bases, method, blocks, from_shape)
     else:
-        function = lambda z: to_points(z, bases, points, grid, method, blocks)
-    if transpose:
-        own = [blocks[i].length if i in blocks else n for i, n in enumerate(points)]
-        modes = [basis.num_modes for basis in bases]
-        channels = value.shape[-1 - dims]
-        shape = (channels, *own) if analysis else (*parts_and_groups(bases), channels, *modes)
-        function = transposed(function, shape)
-    for _ in range(value.ndim - dims - (1 if analysis != transpose else 3)):
-        function = jax.vmap(function)
-    return function(value)
+        value = to_points(value, bases, points, from_shape, method, blocks)
+    last = 2 if from_points else 0
+    value = value.reshape(*value.shape[:last], *lead, own, *value.shape[last + 1 :])
+    return jnp.moveaxis(value, range(last, last + samples), range(samples))
 
 
 def parts_and_groups(bases: Sequence[Basis]) -> tuple[int, int]:

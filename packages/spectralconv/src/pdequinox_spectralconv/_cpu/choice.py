@@ -20,9 +20,9 @@ _LARGEST_MATRIX = 2**22
 # --only crossover`; not measured on others.
 _FFT_OVER_PRODUCT = 12.0
 
-# The product of the modes goes by lines of them from so many on. Alone, with 8 to 128 channels and 1
-# to 64 samples, lines of 32 and more were 0.9 to 8 times as fast as batched products, of fewer 0.4
-# to 3 times (jaxlib 0.10.2 and 0.12.0.1).
+# The product of the modes goes by lines of them from so many on. Alone, with 8 to 128 channels and
+# 1 to 64 samples, lines of 32 and more were 0.9 to 8 times as fast as batched products, of fewer
+# 0.4 to 3 times (jaxlib 0.10.2 and 0.12.0.1).
 _LONG_LINE = 32
 
 
