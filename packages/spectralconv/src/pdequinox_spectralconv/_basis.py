@@ -88,12 +88,12 @@ class Basis:
 
         On a half axis it is that of the unnormalised forward transform, of shape `(N, 2, m)`: a
         real and an imaginary part come of every real point. On a full axis, where points too have
-        two parts, its shape is `(2, N, 2, 2, m)`: parts and points, parts, groups and modes.
-        Between walls it has the functions themselves, `(N, m)`, and a point on a wall, which is its
-        own mirror image, counts half.
+        two parts, it has the cosines and minus the sines of both groups' waves, whose numbers are
+        0 to `m`: its shape is `(N, 2, m + 1)`. Between walls it has the functions themselves,
+        `(N, m)`, and a point on a wall, which is its own mirror image, counts half.
         """
         if self.periodic:
-            return self._exponentials(size, -1)
+            return self._exponentials(size)
         if self._single(size):
             return np.ones((1, 1))
         weights = np.ones(size)
@@ -109,11 +109,8 @@ class Basis:
         one times `1 / N`. Between walls the functions over the sum of their squares on the grid.
         """
         scale = self.scale(from_size)
-        if self.full:
-            # The sum over `(parts, groups, modes)` of `y` times `exp(i a)`, in parts.
-            return self._exponentials(size, 1).swapaxes(0, 2) * scale
         if self.periodic:
-            return self._exponentials(size, -1) * scale
+            return self._exponentials(size) * (scale[0] if self.full else scale)
         return (np.ones((1, 1)) if self._single(size) else self._waves(size)) * scale
 
     def scale(self, size: int) -> Float[np.ndarray, " modes"]:
@@ -139,14 +136,10 @@ class Basis:
         turns = (2 * np.arange(size)[:, None] + self.start) * self.wavenumbers
         return (_sin if self.odd else _cos)(turns, 2 * self.period(size))
 
-    def _exponentials(self, size: int, sign: int) -> Float[np.ndarray, "..."]:
-        turns = np.arange(size)[:, None] * self.wavenumbers
-        cos, sin = _cos(turns, size), sign * _sin(turns, size)
-        if not self.full:
-            return np.stack([cos, sin], axis=1)
-        # Real and imaginary part of the product with a real part, and with an imaginary one.
-        parts = np.stack([np.stack([cos, sin], axis=1), np.stack([-sin, cos], axis=1)])
-        return parts.reshape(2, size, 2, 2, self.num_modes)
+    def _exponentials(self, size: int) -> Float[np.ndarray, "points 2 k"]:
+        waves = np.arange(self.num_modes + self.full)
+        turns = np.arange(size)[:, None] * waves
+        return np.stack([_cos(turns, size), -_sin(turns, size)], axis=1)
 
 
 def bases(boundary: Boundary, num_modes: Sequence[int]) -> tuple[Basis, ...]:

@@ -2,8 +2,8 @@
 the transforms of all axes (`_transform`), and the gradient of that product by the matrices.
 
 Weights are `(*members, groups, out_channels, in_channels, *modes)`, coefficients
-`(*samples, *members, parts, groups, channels, *modes)`, with so many axes of `members`
-and of `space`.
+`(*samples, *members, parts, groups, channels, *modes)`, with so many axes of `members` and
+`space`.
 """
 
 import jax.numpy as jnp
@@ -56,10 +56,3 @@ def gradient(
     out = lax.dot_general(y, z, dimensions, precision=full_precision())
     # (members, groups, modes, out_channels, in_channels)
     return jnp.moveaxis(out, range(members + 1, members + 1 + space), range(-space, 0))
-
-
-def turned(z: Float[Array, "*field"], space: int) -> Float[Array, "*field"]:
-    """Multiplies coefficients of two parts by the imaginary unit."""
-    signs = jnp.asarray([-1.0, 1.0], z.dtype).reshape(2, *(1 for _ in range(space + 2)))
-    signs = signs.reshape((1,) * (z.ndim - space - 3) + signs.shape)
-    return signs * jnp.flip(z, z.ndim - space - 3)

@@ -13,11 +13,11 @@ from jaxtyping import Array, Float
 from pdequinox_operators import on_auto_axes, one_program, Operator, Shape, Sharding, sum_dtype
 
 from ._basis import Basis
-from ._convolution import gradient, product, turned
+from ._convolution import gradient, product
 from ._cpu.choice import fits, Method
 from ._cpu.forms import gradient_of_lines, product_of_lines
 from ._sharding import factors, split
-from ._transform import parts_and_groups, transform
+from ._transform import parts_and_groups, transform, turned
 
 
 @partial(one_program, static_argnames=("bases", "output_shape", "method"))
@@ -62,7 +62,7 @@ def multiply(
     """
     space = z.ndim - 3
     real, *imag = (_product(w, z, members=0, space=space, adjoint=False) for w in weights)
-    return real + turned(*imag, space) if imag else real
+    return real + turned(*imag, 0) if imag else real
 
 
 def _by_either(

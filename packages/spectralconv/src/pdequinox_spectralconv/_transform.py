@@ -55,14 +55,20 @@ def analyse(
         matrix = _matrix(basis, size, from_size)
         if not basis.periodic:
             return jnp.moveaxis(_dot(_rows(matrix, 0, block, z), (0,), z, (place,)), 0, place)
-        if not basis.full:
-            if parts == 1:
-                matrix = _rows(matrix, 0, block, z)
-                return jnp.moveaxis(_dot(matrix, (0,), z[0], (place - 1,), 1), 1, place)
-            matrix = _of_both_parts(matrix)[..., None, :]
-        # (parts, groups of this axis, modes, groups so far, channels, rest)
-        z = _dot(_rows(matrix[:parts], 1, block, z), (1, 0), z, (place, 0))
-        return _merge_groups(jnp.moveaxis(z, (1, 2), (2, place + 1)))
+        if basis.full:
+            # The sums with `exp(-i a)`, and with `exp(i a)` for negative wavenumbers, from those
+            # with cosines and with minus sines: (wavenumbers, parts, groups, channels, rest) each.
+            z = z if parts == 2 else jnp.concatenate([z, jnp.zeros_like(z)])
+            cos, sin = _dot(_rows(matrix, 0, block, z), (0,), z, (place,))
+            sin = turned(sin, 1)
+            groups = [(cos + sin)[:m], (cos - sin)[:0:-1]]
+            z = jnp.moveaxis(jnp.stack(groups), (2, 0, 1), (0, 2, place + 1))
+            return _merge_groups(z)
+        if parts == 1:
+            matrix = _rows(matrix, 0, block, z)
+            return jnp.moveaxis(_dot(matrix, (0,), z[0], (place - 1,), 1), 1, place)
+        matrix = _rows(_of_both_parts(matrix), 1, block, z)
+        return jnp.moveaxis(_dot(matrix, (1, 0), z, (place, 0)), 1, place)
     z = jnp.moveaxis(z, place, -1)
     if basis.full:
         imag = z[1] if parts == 2 else jnp.zeros_like(z[0])
@@ -104,9 +110,15 @@ def synthesise(
     if block or _by_product(basis, size, z, method):
         matrix = _matrix(basis, size, from_size)
         if basis.full:
-            matrix = jnp.swapaxes(_rows(matrix[:parts], 1, block, z), 0, 1)
-            z = _dot(matrix, (2, 3, 4), _split_groups(z), (0, 2, place + 1), 3)
-            return jnp.moveaxis(z, 0, place)
+            # By wavenumbers from 0 to `m`, of which the first group has not the last one, and the
+            # second not the first.
+            z = _split_groups(z)
+            first = _padded(z[:, :, 0], place, (0, 1))
+            second = _padded(jnp.flip(z[:, :, 1], place), place, (1, 0))
+            z = jnp.stack([first + second, turned(second - first, 0)])[:, :parts]
+            return jnp.moveaxis(
+                _dot(_rows(matrix, 0, block, z), (1, 2), z, (0, place + 1), 3), 0, place
+            )
         if basis.periodic and parts == 2:
             matrix = _rows(_of_both_parts(matrix), 1, block, z)
             return jnp.moveaxis(_dot(matrix, (2, 3), z, (0, place)), 1, place)
@@ -194,6 +206,17 @@ def _of_both_parts(matrix: np.ndarray) -> np.ndarray:
     part contributes `-v + i u`: of shape `(2, N, 2, m)` from `(N, 2, m)`.
     """
     return np.stack([matrix, np.stack([-matrix[:, 1], matrix[:, 0]], axis=1)])
+
+
+def turned(z: Array, axis: int) -> Array:
+    """Multiplies by the imaginary unit, with the real and the imaginary part along an axis."""
+    signs = jnp.asarray([-1.0, 1.0], z.dtype)
+    return signs.reshape(*(2 if i == axis else 1 for i in range(z.ndim))) * jnp.flip(z, axis)
+
+
+def _padded(z: Array, axis: int, widths: tuple[int, int]) -> Array:
+    widths_of_all = [(*(widths if i == axis else (0, 0)), 0) for i in range(z.ndim)]
+    return lax.pad(z, jnp.zeros((), z.dtype), widths_of_all)
 
 
 def _matrix(basis: Basis, size: int, from_size: int | None) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Whether an axis is transformed by a product with a matrix or by a fast Fourier transform."""
 
 import math
-from typing import get_args, Literal, TypeAlias
+from typing import get_args, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -15,20 +15,40 @@ METHODS: tuple[Method, ...] = get_args(Method)
 # A matrix is part of the compiled program: at most so many bytes each.
 _LARGEST_MATRIX = 2**22
 
-# The time of a fast transform of a line of `N` real numbers over `N log2 N`, in units of that of a
-# multiplication and addition in a product of matrices. On a CPU, from `hatch run benchmark:spectral
-# --only crossover`; not measured on others.
-_FFT_OVER_PRODUCT = 12.0
+
+class Rule(NamedTuple):
+    """Says up to how many numbers, in units of `N log2 N`, a matrix beats a fast transform of `N`
+    points on a CPU: of the full axes, or of the others, that keep more than a share of their
+    wavenumbers. Both times grow with these numbers, whatever the
+    version: one of jaxlib that nobody has measured is taken to be like these `versions`.
+    """
+
+    full: bool
+    above: float
+    most: float
+    rows: str
+    versions: str
+
+
+# The first that fits. Rows are those of `hatch run benchmark:spectral`, or in brackets others of 4
+# samples of 16 channels, 8 in three dimensions, measured with activations around.
+RULES = (
+    Rule(True, 0.75, 5.5, "2-D 64^2, 31 x 32 (48^2, 22; 32^3, 14 and 16)", "0.10.2, 0.12.0.1"),
+    Rule(True, 0.0, 7.5, "2-D 64^2, 12 (64^2, 20; 100^2, 24; 128^2, 24)", "0.10.2, 0.12.0.1"),
+    Rule(False, 0.0, 12.0, "crossover", "0.10.2"),
+)
 
 # The product of the modes goes by lines of them from so many on. Alone, with 8 to 128 channels and
-# 1 to 64 samples, lines of 32 and more were 0.9 to 8 times as fast as batched products, of fewer
+# 1 to 64 samples, lines of 32 and more were 0.8 to 8 times as fast as batched products, of fewer
 # 0.4 to 3 times (jaxlib 0.10.2 and 0.12.0.1).
 _LONG_LINE = 32
 
 
 def _products(basis: Basis, size: int) -> int:
-    """The numbers in the axis's matrix, each of which is multiplied once for a line of it."""
-    return size * basis.wavenumbers.size * (4 if basis.full else 2 if basis.periodic else 1)
+    """The numbers in the axis's matrix, each of which is multiplied once for a line of it, or for
+    each part of one.
+    """
+    return size * (basis.num_modes + basis.full) * (2 if basis.periodic else 1)
 
 
 def fits(basis: Basis, size: int, dtype: np.dtype) -> bool:
@@ -45,11 +65,12 @@ def choose(basis: Basis, size: int, dtype: np.dtype) -> Method:
     """Chooses the faster of the two, as long as the matrix is not too large. The platform is that
     of the process, whatever a program is lowered for.
     """
-    parts = 2 if basis.full else 1
     if not fits(basis, size, dtype):
         return "fft"
     if jax.default_backend() == "tpu":
         return "product"  # Its matrix unit is what a TPU is made of.
-    period = basis.period(size)
-    fast = _FFT_OVER_PRODUCT * parts * period * math.log2(max(period, 2))
-    return "product" if _products(basis, size) <= fast else "fft"
+    period = max(basis.period(size), 1)
+    share = basis.wavenumbers.size / period
+    most = next(r.most for r in RULES if r.full == basis.full and share > r.above)
+    few = _products(basis, size) <= most * period * math.log2(max(period, 2))
+    return "product" if few else "fft"
