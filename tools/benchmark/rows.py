@@ -217,7 +217,9 @@ def convolutions() -> list[Row]:
     transposed = [
         *(replace(row, kernel=k) for row in (one_up, two_up, three_up) for k in (2, 3, 4)),
         replace(one_up, spatial=(256,), stride=4, kernel=4),
+        replace(one_up, spatial=(64,), stride=64, kernel=129),
         replace(two_up, spatial=(16, 16), stride=4, kernel=4),
+        replace(two_up, spatial=(16, 16), stride=4, kernel=8),
         replace(three_up, spatial=(8, 8, 8), stride=4, kernel=4),
         replace(one_up, boundary_mode="dirichlet"),
         replace(two_up, boundary_mode="dirichlet"),

@@ -259,7 +259,9 @@ def test_the_choice_accepts_its_task(dtype_name):
 
 def test_every_form_is_chosen_for_some_task(monkeypatch):
     """A form that is not is dead, or its line in `RULES` has been forgotten."""
-    monkeypatch.setattr(choice_module, "jaxlib_version", lambda: choice_module.RULES[-1].measured[0])
+    monkeypatch.setattr(
+        choice_module, "jaxlib_version", lambda: choice_module.RULES[-1].measured[0]
+    )
     windows = [*RANDOM_WINDOWS, *(window((66,) * d, 3, lower=1) for d in (1, 2, 3))]
     windows += [window((99,), 3, groups=4), window((99, 99), 9, groups=4)]
     chosen = {
@@ -283,9 +285,11 @@ def test_every_form_is_chosen_for_some_task(monkeypatch):
         (window((66, 66), 9, groups=32), (32, 32), ("flipped", "taps", "taps")),
         (window((1026,), 31, groups=32), (32, 32), ("flipped", "band", "shifted")),
         (window((66, 66), 3, groups=2), (32, 32), ("flipped", "split", "split")),
-        (window((64, 64), 4, 2, lower=1), (32, 32), ("phases", "last", "last")),
-        (window((64, 64), 3, 2, lower=1), (32, 32), ("last", "last", "last")),
+        (window((64, 64), 8, 2, lower=2), (32, 32), ("phases", "last", "last")),
+        (window((64, 64), 4, 2, lower=1), (32, 32), ("last", "last", "last")),
+        (window((9, 9, 9), 2, 2), (32, 32), ("phases", "planes", "planes")),
         (window((64, 64), 1), (32, 32), ("matrix", "matrix", "matrix")),
+        (window((3,), 1), (32, 32), ("matrix", "matrix", "matrix")),
     ],
 )
 def test_what_is_chosen(win, channels, forms):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -33,12 +34,11 @@ class Work(NamedTuple):
         return self.window.groups > 1 and self.c * self.o <= 16
 
     @property
-    def alike(self) -> bool:
-        """Tells whether the phases of a plane have the same number of taps, or so many that more
-        convolutions cost less than zeros between the points.
+    def sparse(self) -> bool:
+        """Tells whether a convolution of zeros between points costs more than phases do, whose
+        points are interleaved in the end: its kernel has many taps, most of which see zeros.
         """
-        pairs = zip(self.window.taps, self.window.stride, strict=True)
-        return self.dims != 2 or all(k % s == 0 or k > 2 * s for k, s in pairs)
+        return self.dims > 2 or prod(self.window.taps) >= 64
 
 
 class Rule(NamedTuple):
@@ -77,10 +77,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "phases",
         "x",
-        lambda work: work.few or work.alike,
+        lambda work: work.few or work.sparse,
         _UP(
-            "1-D 512, 32, k=3, batch 16, stride 2",
-            "2-D 32^2, 32, k=4, batch 8, stride 2",
+            "1-D 64, 32, k=129, batch 16, stride 64",
+            "2-D 16^2, 32, k=8, batch 8, stride 4",
             "2-D 32^2, 32, k=3, batch 8, stride 2, depthwise",
             "3-D 16^3, 16, k=3, batch 2, stride 2",
         ),

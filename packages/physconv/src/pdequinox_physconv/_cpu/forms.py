@@ -254,7 +254,7 @@ def _row(window: Window) -> int:
     return max(_ROW, 1 << (window.axes[0].span - 1).bit_length())
 
 
-_ROW = 64
+_ROW = 16
 
 
 @form(
@@ -448,9 +448,16 @@ def matrix(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arra
 
     flat = lambda field: field.reshape(*field.shape[:2], -1)
     einsum = partial(jnp.einsum, preferred_element_type=sum_dtype(a.dtype))
+    # With a copy of the matrix for each sample, unless these are large, XLA takes the fields as they
+    # are; else it brings the channels of all samples together for the product, and back.
+    small = lambda w: 2 * prod(w) <= sum(w) * prod(window.size)
     if target == "w":
-        out = einsum("bcn,bon->oc", flat(a), flat(b))
+        each = small((a.shape[1], b.shape[1]))
+        out = einsum("bcn,bon->boc" if each else "bcn,bon->oc", flat(a), flat(b))
+        out = out.sum(0) if each else out
         return out.reshape(*out.shape, *window.taps).astype(a.dtype)
     w = b.reshape(b.shape[:2])
-    out = einsum("oc,bcn->bon" if target == "y" else "oc,bon->bcn", w, flat(a))
+    copies = "b" if small(w.shape) else ""
+    w = jnp.broadcast_to(w, (*a.shape[: len(copies)], *w.shape))
+    out = einsum(f"{copies}{'oc,bcn->bon' if target == 'y' else 'oc,bon->bcn'}", w, flat(a))
     return out.reshape(*out.shape[:2], *window.size).astype(a.dtype)
