@@ -448,8 +448,8 @@ def matrix(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arra
 
     flat = lambda field: field.reshape(*field.shape[:2], -1)
     einsum = partial(jnp.einsum, preferred_element_type=sum_dtype(a.dtype))
-    # With a copy of the matrix for each sample, unless these are large, XLA takes the fields as they
-    # are; else it brings the channels of all samples together for the product, and back.
+    # With a copy of the matrix for each sample, where these are small, XLA takes the fields as they
+    # are. Without, it brings the channels of all samples together for the product, and back.
     small = lambda w: 2 * prod(w) <= sum(w) * prod(window.size)
     if target == "w":
         each = small((a.shape[1], b.shape[1]))
