@@ -163,7 +163,6 @@ def convolutions() -> list[Row]:
     three = Row("PhysicsConv", "PhysicsConv", (32, 32, 32), (16, 16), batch=2)
     conv = [
         small,
-        replace(small, channels=(16, 16)),
         replace(small, channels=(64, 64), kernel=7),
         one,
         replace(one, channels=(64, 64), kernel=5),
@@ -175,12 +174,10 @@ def convolutions() -> list[Row]:
         replace(one, spatial=(16384,), batch=1, groups=32, kernel=31),
         replace(one, spatial=(16384,), batch=1, groups=32, kernel=129),
         replace(one, channels=(1, 32)),
-        replace(one, channels=(32, 1)),
         two,
         *(replace(two, boundary_mode=mode) for mode in MODES),
         replace(two, channels=(16, 16)),
         replace(two, channels=(64, 64), kernel=5, batch=4),
-        replace(two, channels=(16, 16), kernel=7),
         replace(two, spatial=(128, 128), batch=4),
         replace(two, stride=2),
         replace(two, kernel=1),
@@ -194,20 +191,14 @@ def convolutions() -> list[Row]:
         replace(two, channels=(32, 1)),
         replace(two, batch=1),
         replace(two, spatial=(16, 16), channels=(64, 64)),
-        replace(two, spatial=(8, 8), channels=(64, 64), dilation=4, batch=1),
         three,
         replace(three, boundary_mode="dirichlet"),
-        replace(three, channels=(26, 26), batch=1),
-        replace(three, kernel=5, batch=1),
         replace(three, stride=2),
-        replace(three, dilation=2),
         replace(three, groups=2),
         replace(three, groups=16),
-        replace(three, channels=(1, 16)),
         replace(three, spatial=(8, 8, 8), channels=(64, 64)),
         replace(one, dtype="float64", batch=4),
         replace(two, dtype="float64", batch=2),
-        replace(one, dtype="bfloat16"),
         replace(two, dtype="bfloat16"),
     ]
     up = replace(one, group="PhysicsConvTranspose", layer="PhysicsConvTranspose", stride=2)
@@ -215,30 +206,25 @@ def convolutions() -> list[Row]:
     two_up = replace(up, spatial=(32, 32), batch=8)
     three_up = replace(up, spatial=(16, 16, 16), channels=(16, 16), batch=2)
     transposed = [
-        *(replace(row, kernel=k) for row in (one_up, two_up, three_up) for k in (2, 3, 4)),
+        *(replace(row, kernel=k) for row in (one_up, two_up, three_up) for k in (3, 4)),
         replace(one_up, spatial=(256,), stride=4, kernel=4),
         replace(one_up, spatial=(64,), stride=64, kernel=129),
         replace(two_up, spatial=(16, 16), stride=4, kernel=4),
         replace(two_up, spatial=(16, 16), stride=4, kernel=8),
         replace(three_up, spatial=(8, 8, 8), stride=4, kernel=4),
-        replace(one_up, boundary_mode="dirichlet"),
         replace(two_up, boundary_mode="dirichlet"),
         replace(two_up, groups=32),
         replace(three_up, groups=16, kernel=4),
-        replace(two_up, channels=(64, 32)),
         replace(two_up, batch=1),
     ]
     point = replace(two, group="PointwiseLinearConv", layer="PointwiseLinearConv", kernel=1)
     pointwise = [
         replace(point, spatial=(1024,), batch=16),
-        replace(point, spatial=(160,), batch=16),
         point,
         replace(point, channels=(64, 64)),
         replace(point, channels=(32, 128)),
-        replace(point, channels=(1, 32)),
         replace(point, channels=(32, 1)),
         replace(point, batch=1),
-        replace(point, spatial=(8, 8), channels=(64, 64)),
         replace(point, spatial=(32, 32, 32), channels=(16, 16), batch=2),
         replace(point, dtype="float64", batch=2),
         replace(point, dtype="bfloat16"),
@@ -248,18 +234,16 @@ def convolutions() -> list[Row]:
         replace(one, batch=4, **member),
         replace(small, batch=4, channels=(64, 64), **member),
         replace(two, batch=2, **member),
-        replace(two, batch=2, channels=(16, 16), **member),
         replace(two, batch=2, groups=32, **member),
         replace(small, batch=4, group="ensembles", members=16),
         replace(two, batch=2, stride=2, **member),
-        replace(three, batch=1, **member),
-        replace(one_up, batch=4, **member),
+        replace(three, spatial=(16, 16, 16), batch=1, **member),
         replace(two_up, batch=2, **member),
         replace(point, batch=2, **member),
     ]
     scans = [
         replace(row, group="scans", scan=4)
-        for row in (small, one, two, replace(two, channels=(16, 16)), three)
+        for row in (small, one, two, replace(two, channels=(16, 16)))
     ]
     network = Row("networks", "ClassicUNet", (160,), (1, 1), batch=16)
     networks = [
