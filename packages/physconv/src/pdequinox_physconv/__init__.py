@@ -7,4 +7,4 @@ from ._conv_transpose import (
 )
 
 
-__version__ = "0.4.0"
+__version__ = "0.4.1"
