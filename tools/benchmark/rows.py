@@ -183,6 +183,7 @@ def convolutions() -> list[Row]:
         replace(two, kernel=1),
         replace(two, dilation=4),
         replace(two, groups=2),
+        replace(two, groups=8),
         replace(two, groups=32),
         replace(two, groups=32, kernel=7),
         replace(two, spatial=(24, 24), channels=(128, 128), batch=2, groups=16),

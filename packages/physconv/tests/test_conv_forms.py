@@ -180,14 +180,14 @@ def test_every_form_is_the_formula(name, dtype, monkeypatch):
     # So that loops have more than one turn.
     monkeypatch.setattr(form_module, "_PIECE_BYTES", 300)
     monkeypatch.setattr(form_module, "_ROW", 4)
-    monkeypatch.setattr(form_module, "_TAPS", {"y": 4, "w": 2})
+    monkeypatch.setattr(form_module, "PRODUCTS", {"y": 4, "w": 2})
     for (form, target, _), (a, b, actual) in by_every_form([name], FORMS, dtype).items():
         check(target, CASES[name], a, b, actual, f"{form} for {target}")
 
 
 def test_every_form_and_target_is_tested(monkeypatch):
     monkeypatch.setattr(form_module, "_ROW", 4)
-    monkeypatch.setattr(form_module, "_TAPS", {"y": 4, "w": 2})
+    monkeypatch.setattr(form_module, "PRODUCTS", {"y": 4, "w": 2})
     windows = [case[0] for case in CASES.values()]
     for form in FORMS.values():
         for target in TARGETS:
@@ -199,7 +199,7 @@ def test_every_form_and_target_is_tested(monkeypatch):
 def test_half_precision(name, monkeypatch):
     monkeypatch.setattr(form_module, "_PIECE_BYTES", 100)
     monkeypatch.setattr(form_module, "_ROW", 4)
-    monkeypatch.setattr(form_module, "_TAPS", {"y": 4, "w": 2})
+    monkeypatch.setattr(form_module, "PRODUCTS", {"y": 4, "w": 2})
     forms = ["planes", "shifted", "taps", "matrix", "band"]
     results = by_every_form(["2-D", "2-D one tap", "1-D groups, many taps"], forms, name)
     for (form, target, case), (a, b, actual) in results.items():
@@ -285,6 +285,7 @@ def test_every_form_is_chosen_for_some_task(monkeypatch):
         (window((66, 66), 9, groups=32), (32, 32), ("flipped", "taps", "taps")),
         (window((1026,), 31, groups=32), (32, 32), ("flipped", "band", "shifted")),
         (window((66, 66), 3, groups=2), (32, 32), ("flipped", "split", "split")),
+        (window((66, 66), 3, groups=8), (32, 32), ("flipped", "split", "shifted")),
         (window((64, 64), 8, 2, lower=2), (32, 32), ("phases", "last", "last")),
         (window((64, 64), 4, 2, lower=1), (32, 32), ("last", "last", "last")),
         (window((9, 9, 9), 2, 2), (32, 32), ("phases", "planes", "planes")),

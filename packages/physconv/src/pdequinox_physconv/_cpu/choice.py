@@ -11,7 +11,7 @@ from jaxtyping import Array
 from pdequinox_operators import jaxlib_version
 
 from .._convolution import Window
-from .forms import FORMS, in_turns
+from .forms import FORMS, in_turns, PRODUCTS
 
 
 class Work(NamedTuple):
@@ -30,8 +30,16 @@ class Work(NamedTuple):
 
     @property
     def few(self) -> bool:
-        """Tells whether groups are so small that a convolution is not what is fast for them."""
-        return self.window.groups > 1 and self.c * self.o <= 16
+        """Tells whether groups have so few channels that sums of shifted fields are faster than a
+        convolution of each: fewer for the kernel, where every pair of channels is a sum.
+        """
+        return self.window.groups > 1 and self.c * self.o <= (2 if self.target == "w" else 16)
+
+    @property
+    def many(self) -> bool:
+        """Tells whether too many products of shifted fields would be written out at once."""
+        of_tap = self.c if self.target == "y" else self.c * self.o
+        return of_tap * prod(self.window.taps) > PRODUCTS[self.target]
 
     @property
     def sparse(self) -> bool:
@@ -96,7 +104,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "taps",
         "yw",
-        lambda work: work.few,
+        lambda work: work.few and work.many,
         _CONV("1-D 16384, 32, k=129, batch 1, depthwise", "2-D 64^2, 32, k=7, batch 8, depthwise"),
         _BOTH,
     ),
@@ -107,6 +115,7 @@ RULES: tuple[Rule, ...] = (
         _CONV(
             "1-D 1024, 32, k=5, batch 16, depthwise",
             "2-D 64^2, 32, k=3, batch 8, depthwise",
+            "2-D 64^2, 32, k=3, batch 8, groups 8",
             "3-D 32^3, 16, k=3, batch 2, depthwise",
         ),
         _BOTH,
@@ -117,6 +126,7 @@ RULES: tuple[Rule, ...] = (
         _ALWAYS,
         _CONV(
             "1-D 1024, 32, k=3, batch 16, groups 2",
+            "2-D 64^2, 32, k=3, batch 8, groups 8",
             "2-D 24^2, 128, k=3, batch 2, groups 16",
             "2-D 24^2, 264, k=3, batch 2, groups 33",
         ),

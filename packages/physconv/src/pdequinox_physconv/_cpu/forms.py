@@ -212,16 +212,18 @@ def planes(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arra
     return jnp.moveaxis(out.reshape(-1, k, channels, *rest.taps), 1, 2)
 
 
-# At most so many taps of `shifted` are written out. For the kernel each is an array of its own.
-_TAPS = {"y": 64, "w": 12}
+# How many products `shifted` writes out for a channel. For the kernel each is an array of its own.
+PRODUCTS = {"y": 64, "w": 12}
 
 
-@form(lambda target, window: target != "x" and prod(window.taps) > _TAPS[target])
+@form(lambda target, window: target != "x" and prod(window.taps) > 1)
 def taps(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
     """A few taps at a time, in a loop: they are slices of the first axis that has several."""
     i = next(i for i, k in enumerate(window.taps) if k > 1)
     _, k, m, s, d, _ = window.axes[i]
-    most = max(1, _TAPS[target] // prod(window.taps[i + 1 :]))
+    c, o = (n // window.groups for n in window.channels(target, a.shape, b.shape))
+    each_tap = prod(window.taps[i + 1 :]) * (c if target == "y" else c * o)
+    most = max(1, PRODUCTS[target] // each_tap)
     turns = -(-k // most)
     each, rest = divmod(k, turns)
     dtype = a.dtype
