@@ -192,6 +192,7 @@ def convolutions() -> list[Row]:
         replace(two, channels=(32, 1)),
         replace(two, batch=1),
         replace(two, spatial=(16, 16), channels=(64, 64)),
+        replace(two, spatial=(8, 8), channels=(64, 64), dilation=4, batch=1),
         three,
         replace(three, boundary_mode="dirichlet"),
         replace(three, stride=2),
