@@ -19,8 +19,8 @@ _LARGEST_MATRIX = 2**22
 class Rule(NamedTuple):
     """Says up to how many numbers, in units of `N log2 N`, a matrix beats a fast transform of `N`
     points on a CPU: of the full axes, or of the others, that keep more than a share of their
-    wavenumbers. Both times grow with these numbers, whatever the
-    version: one of jaxlib that nobody has measured is taken to be like these `versions`.
+    wavenumbers. Both times grow with these numbers, whatever the version: one of jaxlib that
+    nobody has measured is taken to be like these `versions`.
     """
 
     full: bool
