@@ -4,11 +4,11 @@ Each function that asks which version it is says which one ends the question.
 """
 
 from collections.abc import Collection, Sequence
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import version
 from typing import Any
 
 import jax
-import jaxlib
 from jax import lax
 from jax._src import checkify
 from jax._src.interpreters import partial_eval as pe
@@ -17,9 +17,10 @@ from jax.experimental import jet
 from jax.interpreters import ad
 
 
+@cache
 def jaxlib_version() -> str:
     """Gives the version of XLA, for choices that rest on measurements."""
-    return jaxlib.__version__
+    return version("jaxlib")
 
 
 def varying(aval: Any) -> frozenset[str]:
