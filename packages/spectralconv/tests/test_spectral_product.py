@@ -26,8 +26,19 @@ def close(actual, expected, terms):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=25 * terms * (terms + 1) * eps)
 
 
-def test_long_lines_of_modes_are_multiplied_as_lines():
-    assert choice.lines(MODES["lines"]) and not choice.lines(MODES["few"])
+def test_long_lines_of_modes_are_multiplied_as_lines_with_few_samples():
+    assert choice.lines(MODES["lines"], 16) and not choice.lines(MODES["few"], 16)
+    assert not choice.lines(MODES["lines"], 32)
+
+
+def test_samples_are_counted_and_members_are_not(monkeypatch):
+    rows = []
+    monkeypatch.setattr(forms, "lines", lambda modes, count: rows.append(count))
+    w, z = normal((9, 2, 4, 5, 4, 9)), normal((3, 8, 9, 2, 2, 5, 4, 9))
+    counts = dict(members=1, space=2)
+    forms.product_of_lines(w, z, adjoint=False, **counts)
+    forms.gradient_of_lines(z, z, **counts)
+    assert rows == [48, 48]
 
 
 @pytest.mark.parametrize("modes", MODES.values(), ids=MODES)

@@ -30,18 +30,23 @@ class Rule(NamedTuple):
     versions: str
 
 
+_BOTH = "0.10.2, 0.12.0.1"
+
 # The first that fits. Rows are those of `hatch run benchmark:spectral`, or in brackets others of 4
 # samples of 16 channels, 8 in three dimensions, measured with activations around.
 RULES = (
-    Rule(True, 0.75, 5.5, "2-D 64^2, 31 x 32 (48^2, 22; 32^3, 14 and 16)", "0.10.2, 0.12.0.1"),
-    Rule(True, 0.0, 7.5, "2-D 64^2, 12 (64^2, 20; 100^2, 24; 128^2, 24)", "0.10.2, 0.12.0.1"),
+    Rule(True, 0.8, 0.0, "2-D 64^2, 31 x 32; 2-D 24^2, 10 (12^2, 5; 16^3, 7; 24^3, 10)", _BOTH),
+    Rule(True, 0.5, 4.2, "(20^2, 8; 32^2, 12; 48^2, 18; 64^2, 18 and 20)", _BOTH),
+    Rule(True, 0.0, 6.0, "2-D 64^2, 12; 3-D 64^3, 16 (64^2, 16; 100^2, 24; 128^2, 24)", _BOTH),
     Rule(False, 0.0, 12.0, "crossover", "0.10.2"),
 )
 
-# The product of the modes goes by lines of them from so many on. Alone, with 8 to 128 channels and
-# 1 to 64 samples, lines of 32 and more were 0.8 to 8 times as fast as batched products, of fewer
-# 0.4 to 3 times (jaxlib 0.10.2 and 0.12.0.1).
+# The product of the modes goes by lines of at least so many of them, as long as each is multiplied
+# with fewer numbers: parts of samples. A batched product multiplies all of these at once. In
+# context, 2-D 24^2 and 64^2, 32, 10 and 12 modes: lines took 0.7 to 1.2 of its time with 8 samples,
+# 0.8 to 1.3 with 16, and 0.9 to 1.5 with 32 (jaxlib 0.10.2 and 0.12.0.1).
 _LONG_LINE = 32
+_MANY_ROWS = 32
 
 
 def _products(basis: Basis, size: int) -> int:
@@ -56,9 +61,11 @@ def fits(basis: Basis, size: int, dtype: np.dtype) -> bool:
     return _products(basis, size) * dtype.itemsize <= _LARGEST_MATRIX
 
 
-def lines(modes: tuple[int, ...]) -> bool:
-    """Tells whether a CPU multiplies the modes as lines of neighbours: where these are long."""
-    return math.prod(modes) >= _LONG_LINE
+def lines(modes: tuple[int, ...], rows: int) -> bool:
+    """Tells whether a CPU multiplies the modes as lines of neighbours: where these are long, and
+    the parts of samples few.
+    """
+    return math.prod(modes) >= _LONG_LINE and rows < _MANY_ROWS
 
 
 def choose(basis: Basis, size: int, dtype: np.dtype) -> Method:

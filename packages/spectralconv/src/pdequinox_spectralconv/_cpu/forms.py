@@ -34,7 +34,7 @@ def product_of_lines(
 ) -> Float[Array, "*field_out"]:
     """Sums up over the channels that are multiplied with."""
     modes = z.shape[z.ndim - space :]
-    if not lines(modes):
+    if not lines(modes, _rows(z, members, space)):
         return product(weight, z, members=members, space=space, adjoint=adjoint)
     flat = _flat(z, members, space)
     own = weight.reshape(flat.shape[1], *weight.shape[members + 1 : members + 3], -1)
@@ -58,7 +58,7 @@ def gradient_of_lines(
 ) -> Float[Array, "*weight"]:
     """Sums up over samples and parts."""
     modes = z.shape[z.ndim - space :]
-    if not lines(modes):
+    if not lines(modes, _rows(z, members, space)):
         return gradient(y, z, members=members, space=space)
     left, right = (_flat(v, members, space) for v in (y, z))
 
@@ -71,6 +71,11 @@ def gradient_of_lines(
     front = z.ndim - space - 3
     shape = (*z.shape[front - members : front], z.shape[front + 1], *zeros.shape[1:3])
     return total.reshape(*shape, *modes)
+
+
+def _rows(z: Float[Array, "*field"], members: int, space: int) -> int:
+    front = z.ndim - space - 3
+    return prod(z.shape[: front - members]) * z.shape[front]
 
 
 def _flat(
