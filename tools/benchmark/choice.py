@@ -2,16 +2,14 @@
 on the rows on which the rule rests, against the reference. The status is 1 unless all rules hold.
 """
 
-import argparse
 import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import report
 from rows import convolutions, Row, Task
-from run import processor, ROOT, versions_of
+from run import command_line, processor, VERSIONS, versions_of
 from tables import PASSES
 from turns import measure, Process, processes, SETTINGS
 
@@ -71,20 +69,11 @@ def entry_of(
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of every process")
-    parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
-    parser.add_argument("--only", nargs="+", help="rules of these forms; nothing is stored")
-    both = ("present", "newest")
-    parser.add_argument("--settings", nargs="+", choices=both, default=both)
-    parser.add_argument(
-        "--newest", type=Path, help="folder that keeps the environment with the newest JAX"
-    )
-    parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
-    options = parser.parse_args()
-    chosen = [i for i, r in enumerate(RULES) if options.only is None or r.form in options.only]
+    options = command_line(__doc__, VERSIONS).parse_args()
+    chosen = [i for i, r in enumerate(RULES) if any(text in r.form for text in options.only)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    wanted = {(s, side): (SETTINGS[s], "ours_rule") for s in options.settings for side in SIDES}
+    settings = options.settings or VERSIONS
+    wanted = {(s, side): (SETTINGS[s], "ours_rule") for s in settings for side in SIDES}
     known = {row.title: row for row in convolutions()}
     results: dict[str, Any] = {"machine": processor(), "rounds": options.rounds, "rows": []}
     with processes(wanted, options.newest) as libraries:
@@ -94,7 +83,7 @@ def main() -> int:
             results["rows"].append(entry)
             print(report.rule_line(entry), file=sys.stderr, flush=True)
     print(report.choice(results))
-    if options.only is None:
+    if options.only == [""]:
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / "choice.json").write_text(report.dump(results), encoding="utf-8")
         report.fill_pages(options.output)

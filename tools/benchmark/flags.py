@@ -2,15 +2,13 @@
 the JAX at hand and on the newest.
 """
 
-import argparse
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import report
 from rows import convolutions, spectral, Task
-from run import processor, ROOT, versions_of
+from run import command_line, processor, VERSIONS, versions_of
 from tables import PASSES
 from turns import measure, processes, Setting
 
@@ -42,17 +40,7 @@ ONE_CORE = "one core"
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of every process")
-    parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
-    parser.add_argument("--only", nargs="+", default=[""], help="rows that have a text")
-    both = ("present", "newest")
-    parser.add_argument("--settings", nargs="+", choices=both, default=both)
-    parser.add_argument(
-        "--newest", type=Path, help="folder that keeps the environment with the newest JAX"
-    )
-    parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
-    options = parser.parse_args()
+    options = command_line(__doc__, VERSIONS).parse_args()
     known = {row.title: row for row in (*convolutions(), *spectral())}
     rows = [known[title] for title in ROWS if any(text in title for text in options.only)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -66,7 +54,7 @@ def main() -> None:
             ),
             "ours",
         )
-        for version in options.settings
+        for version in options.settings or VERSIONS
         for name in (*FLAGS, ONE_CORE)
     }
     results: dict[str, Any] = {

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,9 @@ from turns import measure, Process, processes, SETTINGS
 
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# The settings of what is measured without a flag.
+VERSIONS = ("present", "newest")
 
 # The turns of layers alone, at most: they are not the headline.
 ALONE = 3
@@ -164,23 +167,29 @@ def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
             into[key] = value
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", nargs="+", choices=TABLES)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of every library")
+def command_line(description: str | None, settings: Iterable[str]) -> argparse.ArgumentParser:
+    """The options that all commands of the benchmark have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of every process")
     parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
     parser.add_argument(
-        "--only", nargs="+", default=[""], help="rows whose group and name have a text"
+        "--only", nargs="+", default=[""], help="rows whose title, or rules whose form, has a text"
     )
-    parser.add_argument("--update", action="store_true", help="keep the other rows of the file")
-    parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
-    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all it has")
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, help="default: all it has")
+    parser.add_argument("--settings", nargs="+", choices=settings, help="default: all there are")
     parser.add_argument(
         "--newest", type=Path, help="folder that keeps the environment with the newest JAX"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
+    return parser
+
+
+def main() -> None:
+    """The command line."""
+    parser = command_line(__doc__, SETTINGS)
+    parser.add_argument("table", nargs="+", choices=TABLES)
+    parser.add_argument("--update", action="store_true", help="keep the other rows of the file")
+    parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all it has")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error(f"`--rounds` must be at least 2, got {options.rounds}")
