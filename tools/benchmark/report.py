@@ -11,7 +11,8 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
-from tables import Column, LIBRARIES, PASSES, Table, TABLES
+from rows import Row
+from tables import Aim, Column, LIBRARIES, PASSES, Table, TABLES
 from turns import SETTINGS
 
 
@@ -139,6 +140,38 @@ def summary(results: dict[str, Any]) -> str:
         if body:
             texts.append(table(head, body))
     return "\n".join(texts)
+
+
+def aims(results: dict[str, Any]) -> str:
+    """What was aimed at, what was reached on either JAX, and how many rows fall short."""
+
+    def cell(aim: Aim, setting: str) -> str:
+        if setting == "newest" and not aim.newest:
+            return ""
+        column = Column(aim.what, aim.library, setting)
+        found = [
+            value for entry in results["rows"] if aim.rows(Row.from_json(entry["row"]))
+            if (value := ratio(entry, column, aim.key))
+        ]  # fmt: skip
+        if not found:
+            return "-"
+        found = [1 / value for value in found] if aim.at_most else found
+        far = sum(
+            aim.worst is not None and (value > aim.worst if aim.at_most else value < aim.worst)
+            for value in found
+        )
+        worst = max(found) if aim.at_most else min(found)
+        short = f", {far} of {len(found)} short" if far else ""
+        return f"{geometric_mean(found):.2f} ({worst:.2f}{short})"
+
+    settings = ("present", "newest")
+    body = []
+    for aim in table_of(results).aims:
+        sign = "at most" if aim.at_most else "at least"
+        wanted = "" if aim.mean is None else f"{sign} {aim.mean:g}"
+        limit = "" if aim.worst is None else f"({sign} {aim.worst:g})"
+        body.append([aim.title, f"{wanted} {limit}".strip(), *(cell(aim, s) for s in settings)])
+    return table(["", "aim: mean (worst)", *(SETTINGS[s].title for s in settings)], body)
 
 
 def rows(results: dict[str, Any]) -> str:
@@ -377,6 +410,7 @@ PARTS = {
     "choice": choice,
     "flags": flags,
     "summary": summary,
+    "aims": aims,
     "rows": rows,
     "machine": machine,
     "losses": losses,

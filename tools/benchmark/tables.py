@@ -54,12 +54,55 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Aim:
+    """What some of the rows are to reach, in context and without a flag: in the geometric mean, and
+    at worst. Times are those of the library over this project's. Of memory and compile time, which
+    are a training step's, this project's over the library's: at most so much.
+    """
+
+    title: str
+    rows: Callable[[Row], bool]
+    mean: float | None
+    worst: float | None
+    what: str = "train"
+    library: str = "pdequinox"
+    key: str = "median"
+    newest: bool = True  # on the newest JAX too
+
+    @property
+    def at_most(self) -> bool:
+        """Whether less is better."""
+        return self.key != "median"
+
+
+def _structured(row: Row) -> bool:
+    return row.group == "PhysicsConv" and (row.groups > 1 or row.dims > 2)
+
+
+def _dense(row: Row) -> bool:
+    return row.group == "PhysicsConv" and not _structured(row)
+
+
+def _in(group: str) -> Callable[[Row], bool]:
+    return lambda row: row.group == group
+
+
+def _every(row: Row) -> bool:
+    return True
+
+
+# That no forward pass takes longer than this times that of pdequinox's.
+_FORWARD = 0.95
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows, the columns that compare them, and the passes and libraries that are plotted."""
 
     rows: Callable[[], list[Row]]
     columns: tuple[Column, ...]
     plots: tuple[tuple[str, str], ...]
+    aims: tuple[Aim, ...] = ()
     gpu: bool = False
     errors: bool = False  # against float64, beside the times
 
@@ -116,6 +159,18 @@ TABLES = {
             Column("forward", "copy", summary=False),
         ),
         (("train", "pdequinox"), ("train", "torch")),
+        aims=(
+            Aim("dense convolutions in 1-D and 2-D", _dense, 1.0, 0.97),
+            Aim("groups, and all in 3-D", _structured, 10.0, 2.0),
+            Aim("`PhysicsConvTranspose`", _in("PhysicsConvTranspose"), 8.0, 2.0),
+            Aim("`PointwiseLinearConv`", _in("PointwiseLinearConv"), 2.0, 1.0),
+            Aim("ensembles", _in("ensembles"), 6.0, None),
+            Aim("scans", _in("scans"), 6.0, None),
+            Aim("networks of pdequinox", _in("networks"), 1.9, 0.97),
+            Aim("all, a forward pass", _every, None, _FORWARD, "forward"),
+            Aim("groups, and all in 3-D, memory", _structured, 1.3, 2.0, key="temporary"),
+            Aim("all, compile time", _every, 1.25, None, key="compile"),
+        ),
     ),
     "spectral": Table(
         spectral,
@@ -124,6 +179,16 @@ TABLES = {
             Column("forward", "transforms"),
         ),
         (("train", "pdequinox"), ("train", "neuralop"), ("forward", "transforms")),
+        aims=(
+            Aim("`SpectralConv`", _in("SpectralConv"), 2.5, 0.97),
+            Aim(
+                "`SpectralConv` and neuraloperator", _in("SpectralConv"), 4.0, None,
+                library="neuralop", newest=False,
+            ),
+            Aim("networks of pdequinox", _in("networks"), 1.9, 0.97),
+            Aim("all, a forward pass", _every, None, _FORWARD, "forward"),
+            Aim("all, compile time", _every, 1.25, None, key="compile"),
+        ),
     ),
     "convolutions_gpu": Table(
         convolutions,
