@@ -182,8 +182,12 @@ TABLES = {
         aims=(
             Aim("`SpectralConv`", _in("SpectralConv"), 2.5, 0.97),
             Aim(
-                "`SpectralConv` and neuraloperator", _in("SpectralConv"), 4.0, None,
-                library="neuralop", newest=False,
+                "`SpectralConv` and neuraloperator",
+                _in("SpectralConv"),
+                4.0,
+                None,
+                library="neuralop",
+                newest=False,
             ),
             Aim("networks of pdequinox", _in("networks"), 1.9, 0.97),
             Aim("all, a forward pass", _every, None, _FORWARD, "forward"),
