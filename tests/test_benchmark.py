@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from pdequinox_physconv._cpu.choice import RULES
 
@@ -84,6 +87,10 @@ def test_rows_of_the_spectral_table(tmp_path):
     assert all(row in updated for row in others) and again not in updated
 
 
+@pytest.mark.skipif(
+    shutil.which("git") is None or not (ROOT / ".git").exists(),
+    reason="what a checkout holds, git tells",
+)
 def test_a_folder_that_keeps_the_newest_jax(tmp_path):
     # With this Python in the place of a newer one.
     (tmp_path / "kept" / "venv" / "bin").mkdir(parents=True)
