@@ -9,9 +9,9 @@ from typing import Any
 
 import report
 from rows import convolutions, Row, Task
-from run import command_line, processor, VERSIONS, versions_of
+from run import command_line, processor, versions_of
 from tables import PASSES
-from turns import measure, Process, processes, SETTINGS
+from turns import measure, Process, processes, SETTINGS, VERSIONS
 
 from pdequinox_physconv._cpu.choice import RULES
 

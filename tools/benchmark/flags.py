@@ -8,9 +8,9 @@ from typing import Any
 
 import report
 from rows import convolutions, spectral, Task
-from run import command_line, processor, VERSIONS, versions_of
+from run import command_line, processor, versions_of
 from tables import PASSES
-from turns import measure, processes, Setting
+from turns import measure, processes, Setting, VERSIONS
 
 
 # A row of every kind.

@@ -13,7 +13,7 @@ from typing import Any
 
 from rows import Row
 from tables import Aim, Column, LIBRARIES, PASSES, Table, TABLES
-from turns import SETTINGS
+from turns import SETTINGS, VERSIONS
 
 
 # What a rule of the choice of forms may lose anywhere.
@@ -164,14 +164,13 @@ def aims(results: dict[str, Any]) -> str:
         short = f", {far} of {len(found)} short" if far else ""
         return f"{geometric_mean(found):.2f} ({worst:.2f}{short})"
 
-    settings = ("present", "newest")
     body = []
     for aim in table_of(results).aims:
         sign = "at most" if aim.at_most else "at least"
         wanted = "" if aim.mean is None else f"{sign} {aim.mean:g}"
         limit = "" if aim.worst is None else f"({sign} {aim.worst:g})"
-        body.append([aim.title, f"{wanted} {limit}".strip(), *(cell(aim, s) for s in settings)])
-    return table(["", "aim: mean (worst)", *(SETTINGS[s].title for s in settings)], body)
+        body.append([aim.title, f"{wanted} {limit}".strip(), *(cell(aim, s) for s in VERSIONS)])
+    return table(["", "aim: mean (worst)", *(SETTINGS[s].title for s in VERSIONS)], body)
 
 
 def rows(results: dict[str, Any]) -> str:

@@ -23,9 +23,6 @@ from turns import measure, Process, processes, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The settings of what is measured without a flag.
-VERSIONS = ("present", "newest")
-
 # The turns of layers alone, at most: they are not the headline.
 ALONE = 3
 

@@ -91,7 +91,7 @@ def _every(row: Row) -> bool:
     return True
 
 
-# That no forward pass takes longer than this times that of pdequinox's.
+# No forward pass is to have less than this share of the speed of pdequinox's.
 _FORWARD = 0.95
 
 

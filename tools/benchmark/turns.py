@@ -53,6 +53,10 @@ SETTINGS = {
 }
 
 
+# Those of what is measured without a flag.
+VERSIONS = ("present", "newest")
+
+
 class Process:
     """A library, in a process that answers."""
 

@@ -32,19 +32,18 @@ class Rule(NamedTuple):
 
 _BOTH = "0.10.2, 0.12.0.1"
 
-# The first that fits. Rows are those of `hatch run benchmark:spectral`, or in brackets others of 4
-# samples of 16 channels, 8 in three dimensions, measured with activations around.
+# The first that fits. Rows are those of `hatch run benchmark:spectral`, or in brackets others,
+# measured with activations around.
 RULES = (
-    Rule(True, 0.8, 0.0, "2-D 64^2, 31 x 32; 2-D 24^2, 10 (12^2, 5; 16^3, 7; 24^3, 10)", _BOTH),
-    Rule(True, 0.5, 4.2, "(20^2, 8; 32^2, 12; 48^2, 18; 64^2, 18 and 20)", _BOTH),
+    Rule(True, 0.8, 0.0, "2-D 64^2, 31 x 32; 2-D 24^2, 10; 3-D 24^3, 10 (12^2, 5; 16^3, 7)", _BOTH),
+    Rule(True, 0.5, 4.2, "2-D 32^2, 12; 2-D 48^2, 18; 2-D 64^2, 20 (20^2, 8; 64^2, 18)", _BOTH),
     Rule(True, 0.0, 6.0, "2-D 64^2, 12; 3-D 64^3, 16 (64^2, 16; 100^2, 24; 128^2, 24)", _BOTH),
     Rule(False, 0.0, 12.0, "crossover", "0.10.2"),
 )
 
 # The product of the modes goes by lines of at least so many of them, as long as each is multiplied
-# with fewer numbers: parts of samples. A batched product multiplies all of these at once. In
-# context, 2-D 24^2 and 64^2, 32, 10 and 12 modes: lines took 0.7 to 1.2 of its time with 8 samples,
-# 0.8 to 1.3 with 16, and 0.9 to 1.5 with 32 (jaxlib 0.10.2 and 0.12.0.1).
+# with fewer numbers: parts of samples. A batched product multiplies all of these at once, and was
+# faster with jaxlib 0.12.0.1 from 16 samples of two parts on (rows 2-D 64^2, 12, and 24^2, 10).
 _LONG_LINE = 32
 _MANY_ROWS = 32
 
