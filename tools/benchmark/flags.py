@@ -1,9 +1,10 @@
-"""Measures what flags of XLA do to this project's layers on a CPU: on a few rows, in context, on
-the JAX at hand and on the newest.
+"""Measures what flags of XLA, kept memory and a single core do to this project's layers on a CPU:
+on a few rows, in context, on the JAX at hand and on the newest.
 """
 
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 import report
@@ -16,6 +17,7 @@ from turns import measure, processes, Setting, VERSIONS
 # A row of every kind.
 ROWS = (
     "PhysicsConv: 1-D 1024, 32, k=3, batch 16",
+    "PhysicsConv: 2-D 64^2, 32, k=3, batch 8",
     "PhysicsConv: 2-D 64^2, 32, k=3, batch 8, dirichlet",
     "PhysicsConv: 2-D 64^2, 32, k=3, batch 8, depthwise",
     "PhysicsConv: 3-D 32^3, 16, k=3, batch 2",
@@ -34,8 +36,13 @@ FLAGS = {
     "no threads in Eigen": "--xla_cpu_multi_thread_eigen=false",
 }
 
-# Without a flag, on one core.
-ONE_CORE = "one core"
+# As processes are by default.
+PLAIN = Setting("plain", keeps_memory=False)
+
+OTHERS = {
+    "kept memory": replace(PLAIN, keeps_memory=True),
+    "one core": replace(PLAIN, cores=1),
+}
 
 
 def main() -> None:
@@ -44,18 +51,11 @@ def main() -> None:
     known = {row.title: row for row in (*convolutions(), *spectral())}
     rows = [known[title] for title in ROWS if any(text in title for text in options.only)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    settings = {name: replace(PLAIN, flags=flags) for name, flags in FLAGS.items()} | OTHERS
     wanted = {
-        (version, name): (
-            Setting(
-                name,
-                newest=version == "newest",
-                flags=FLAGS.get(name, ""),
-                cores=int(name == ONE_CORE),
-            ),
-            "ours",
-        )
+        (version, name): (replace(setting, newest=version == "newest"), "ours")
         for version in options.settings or VERSIONS
-        for name in (*FLAGS, ONE_CORE)
+        for name, setting in settings.items()
     }
     results: dict[str, Any] = {
         "machine": processor(),

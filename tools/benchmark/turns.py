@@ -28,16 +28,23 @@ Key = TypeVar("Key", bound=Hashable)
 # A call that takes longer has fewer turns.
 SLOW, FEW = 0.3, 3
 
+# By default an array of more than 32 MB is new pages of the system at every call, unless the heap
+# has a hole of that size: whether it does depends on all that was run before (mallopt(3)).
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a process runs, with which flags of XLA, precision of products and number of cores."""
+    """Where a process runs, with which flags of XLA, precision of products and number of cores; and
+    whether glibc keeps the memory that was ever allocated.
+    """
 
     title: str
     newest: bool = False
     flags: str = ""
     precision: str = ""
     cores: int = 0  # all of them
+    keeps_memory: bool = True
 
 
 # By their names in the results.
@@ -63,6 +70,8 @@ class Process:
     def __init__(self, module: str, setting: Setting, place: Place | None) -> None:
         # Processes share an accelerator: each takes no more of its memory than it needs.
         variables = {"PYTHONWARNINGS": "ignore", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if setting.keeps_memory:
+            variables |= KEPT_MEMORY
         if setting.precision:
             variables["JAX_DEFAULT_MATMUL_PRECISION"] = setting.precision
         if flags := f"{os.environ.get('XLA_FLAGS', '')} {setting.flags}".strip():
