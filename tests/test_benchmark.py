@@ -203,3 +203,15 @@ def test_what_there_is_not():
     ]:
         finished = run(BENCHMARK / "run.py", "convolutions", *options)
         assert finished.returncode == 2 and text in finished.stderr
+
+
+def test_the_page_for_cpus_names_every_setting(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARK)
+    import flags
+    from turns import KEPT_MEMORY
+
+    page = (ROOT / "docs" / "cpu.md").read_text(encoding="utf-8")
+    columns = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")}
+    assert {name for name in (*flags.FLAGS, *flags.OTHERS) if name != "none"} <= columns
+    assert all(f"`{flag}`" in page for flag in flags.FLAGS.values() if flag)
+    assert " ".join(f"{name}={value}" for name, value in KEPT_MEMORY.items()) in page
