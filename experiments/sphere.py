@@ -62,7 +62,7 @@ def bell(
     points: Float[np.ndarray, "*space 3"],
     centre: Float[np.ndarray, "*S 3"],
     radius: Float[np.ndarray, "*S"],
-) -> Float[np.ndarray, "*S *space"]:
+) -> Float[np.ndarray, "*S_and_space"]:
     """Gives the cosine bell of test case 1, `(1 + cos(pi d / radius)) / 2` at distances `d` of less
     than the radius, along great circles, from the centre.
     """

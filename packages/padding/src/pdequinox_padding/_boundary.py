@@ -211,9 +211,10 @@ class Boundary:
         (axis,) = (axis for axis, (lower, _) in enumerate(self.axes) if lower.wraps)
         return axis
 
-    def ends(self, axis: int) -> tuple[tuple[Kind, Kind], ...]:
-        """Lists the ends of one axis, as every run of channels has them."""
-        return tuple(part.axes[axis] for _, part in self.parts)
+    @cached_property
+    def ends(self) -> tuple[tuple[tuple[Kind, Kind], ...], ...]:
+        """Lists, for every axis, its two ends as every run of channels has them."""
+        return tuple(zip(*(part.axes for _, part in self.parts), strict=True))
 
     def check_channels(self, number: Any, name: str = "boundary_mode") -> None:
         """Checks that a field of so many channels has a mode for each.

@@ -185,7 +185,7 @@ def prepare(
         width and (value is not None or any(kind.sign for kind in kinds))
         for axis, (pair, of_axis) in enumerate(zip(widths, values, strict=True))
         for width, value, kinds in zip(
-            pair, of_axis, zip(*boundary.ends(axis), strict=True), strict=True
+            pair, of_axis, zip(*boundary.ends[axis], strict=True), strict=True
         )
     )
     if summed:
@@ -219,8 +219,7 @@ def by_place(
     Adds to the widths of an axis what is beyond its ends, for each such run of channels, in the
     order of the axes.
     """
-    where = places(boundary, widths)
-    if len(set(where)) == 1:
+    if len(boundary.parts) == 1 or len(set(where := places(boundary, widths))) == 1:
         return extend_alike(x, extensions(x.ndim, widths, boundary, values))
     channel, start, results = x.ndim - len(widths) - 1, 0, []
     for _, group in groupby(zip(where, boundary.channels, strict=True), lambda pair: pair[0]):
@@ -246,7 +245,7 @@ def extensions(
     first = ndim - len(widths)
     result = []
     for axis, (pair, of_axis) in enumerate(zip(widths, values, strict=True)):
-        ends, ring = boundary.ends(axis), None
+        ends, ring = boundary.ends[axis], None
         if any(width and kind.pole for width, kind in zip(pair, ends[0], strict=True)):
             around = boundary.longitude
             ring = Ring(first + around, *(widths[around] if around < axis else (0, 0)))
@@ -332,7 +331,7 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
     walls_of: dict[int, Array] = {}
     for axis, entry in enumerate(split(value, num_spatial_dims, "padded axis")):
         pair = split(entry, 2, "end of an axis")
-        ends = zip(*boundary.ends(axis), strict=True)
+        ends = zip(*boundary.ends[axis], strict=True)
         walls = [any(kind.takes_value for kind in kinds) for kinds in ends]
         given = [part is not None for part in pair]
         if isinstance(entry, tuple):

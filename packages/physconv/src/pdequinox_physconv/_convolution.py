@@ -153,7 +153,8 @@ def forward(
     """Finds the window of the cross-correlation of an extended field of these sizes: tap `t` of
     output `i` reads the extension at `i * stride + t * dilation - padding[0]`.
     """
-    boundary.check_points(size)
+    if boundary.has_poles:
+        boundary.check_points(size)
     own, zeros = _without_zeros(padding, boundary)
     axes = []
     for i, (n, k, s, d) in enumerate(zip(size, taps, stride, dilation, strict=True)):
@@ -176,7 +177,8 @@ def backward(
     its channels swapped: point `i * stride` of that field adds the flipped kernel's tap `t` to
     output `i * stride + t * dilation - padding[0]`.
     """
-    boundary.check_points(size)
+    if boundary.has_poles:
+        boundary.check_points(size)
     before, _ = transposed_widths(taps, stride, padding, output_padding, dilation)
     own, zeros = _without_zeros(before, boundary)
     axes = []
@@ -206,7 +208,7 @@ def _without_zeros(widths: Pairs, boundary: Boundary) -> tuple[Pairs, Pairs]:
     zeros = tuple(
         tuple(
             width if zero(kinds) else 0
-            for width, kinds in zip(pair, zip(*boundary.ends(axis), strict=True), strict=True)
+            for width, kinds in zip(pair, zip(*boundary.ends[axis], strict=True), strict=True)
         )
         for axis, pair in enumerate(widths)
     )

@@ -126,11 +126,9 @@ class SpectralConv(eqx.Module):
         - `boundary_mode`: What the field is outside of the grid: one of
             [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
             per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
-            See [`pdequinox_padding.pad`][]. Lists are per axis:
-            `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` is one mode for the first axis and
-            another for the second, of all channels. One mode for the first channel and another for
-            the second is `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`, by
-            [`pdequinox_padding.per_channel`][]. (Keyword only.)
+            So `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` has two axes; input channels that
+            differ are given their own by `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`.
+            See [`pdequinox_padding.pad`][] and [`pdequinox_padding.per_channel`][]. (Keyword only.)
         - `out_boundary_mode`: That of the output, in the same forms. `None` is that of the input,
             which must have one mode for all channels then, or as many channels as the output. Both
             are periodic on the same axes. (Keyword only.)
