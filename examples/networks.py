@@ -1,4 +1,6 @@
-"""The two networks of the examples, built from the layers of `pdequinox.conv` and nothing else."""
+"""The networks of the examples and the experiments, built from the layers of `pdequinox.conv` and
+nothing else.
+"""
 
 from collections.abc import Sequence
 
@@ -136,3 +138,50 @@ class FNO(eqx.Module):
         for spectral, bypass in zip(self.spectral, self.bypass, strict=True):
             x = jax.nn.silu(spectral(x) + bypass(x))
         return self.head(x[inside])
+
+
+class ResNet(eqx.Module):
+    """A convolutional network with residual connections (He et al.,
+    https://arxiv.org/abs/1603.05027) that keeps the grid: each block adds two convolutions, whose
+    taps are `dilation` points apart, so that a few blocks see far.
+
+    `dilations` has an entry per block, a number or one per axis. `lift_mode` is the boundary mode
+    of the first convolution, whose inputs are the fields themselves, and `boundary_mode` that of
+    all others.
+    """
+
+    lift: PhysicsConv
+    blocks: list[tuple[PhysicsConv, PhysicsConv]]
+    head: PointwiseLinearConv
+
+    def __init__(
+        self,
+        num_spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int,
+        dilations: Sequence[int | Sequence[int]],
+        lift_mode: BoundaryMode,
+        boundary_mode: BoundaryMode,
+        key: PRNGKeyArray,
+    ):
+        lift_key, head_key, *block_keys = jr.split(key, 2 + len(dilations))
+        D = num_spatial_dims
+        self.lift = PhysicsConv(D, in_channels, width, 3, boundary_mode=lift_mode, key=lift_key)
+        self.blocks = []
+        for dilation, block_key in zip(dilations, block_keys, strict=True):
+            first, second = (
+                PhysicsConv(
+                    D, width, width, 3, dilation=dilation, boundary_mode=boundary_mode, key=conv_key
+                )
+                for conv_key in jr.split(block_key)
+            )
+            self.blocks.append((first, second))
+        self.head = PointwiseLinearConv(D, width, out_channels, key=head_key)
+
+    def __call__(self, x: Float[Array, "in_channels ..."]) -> Float[Array, "out_channels ..."]:
+        x = self.lift(x)
+        for first, second in self.blocks:
+            x = x + second(jax.nn.silu(first(jax.nn.silu(x))))
+        return self.head(jax.nn.silu(x))

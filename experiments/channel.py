@@ -149,19 +149,6 @@ def loss(
     return jnp.mean(((jax.vmap(emulator)(before) - after) / emulator.scale) ** 2)
 
 
-@eqx.filter_jit
-def roll_out(
-    emulator: Emulator, initial: Float[Array, "S 2 y x"], num_steps: int
-) -> Float[Array, "S T 2 y x"]:
-    """The emulator applied to its own output, over and over."""
-
-    def step(u, _):
-        u = jax.vmap(emulator)(u)
-        return u, u
-
-    return jnp.swapaxes(jax.lax.scan(step, initial, length=num_steps)[1], 0, 1)
-
-
 def step_times(
     networks: dict[str, Emulator],
     loss: common.Loss,
@@ -302,9 +289,9 @@ def main() -> None:
                 label=f"{name:<11} {run + 1}/{settings.num_seeds}",
             )
             networks[name] = emulator
-            one_step = roll_out(emulator, test_before, 1)[:, 0]
+            one_step = comparison.roll_out(emulator, test_before, 1)[:, 0]
             predictions.setdefault(name, []).append(np.asarray(one_step))
-            rollout = np.asarray(roll_out(emulator, test[:, 0], settings.num_rollout))
+            rollout = np.asarray(comparison.roll_out(emulator, test[:, 0], settings.num_rollout))
             truth = test[:, 1 : settings.num_rollout + 1]
             rollouts.setdefault(name, []).append(common.relative_error(rollout, truth, 3).mean(0))
 

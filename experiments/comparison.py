@@ -1,9 +1,14 @@
-"""What the experiments share: finite volumes between two walls, and errors on parts of a domain."""
+"""What the experiments share: finite volumes between two walls, emulators applied over and over,
+and errors on parts of a domain.
+"""
 
 from collections.abc import Sequence
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 
 def heat_matrices(
@@ -22,6 +27,19 @@ def heat_matrices(
     eye = np.eye(num_along)
     along = 2 * eye - np.roll(eye, 1, axis=0) - np.roll(eye, -1, axis=0)
     return across / spacing**2, along / spacing**2
+
+
+@eqx.filter_jit
+def roll_out(
+    emulator: eqx.Module, initial: Float[Array, "S C *space"], num_steps: int
+) -> Float[Array, "S T C *space"]:
+    """Applies the emulator to its own output, over and over."""
+
+    def step(u, _):
+        u = jax.vmap(emulator)(u)
+        return u, u
+
+    return jnp.swapaxes(jax.lax.scan(step, initial, length=num_steps)[1], 0, 1)
 
 
 def error_map(

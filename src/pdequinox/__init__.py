@@ -3,4 +3,4 @@
 from . import conv as conv
 
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"

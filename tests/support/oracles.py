@@ -12,6 +12,7 @@ import numpy as np
 MIRROR_MODES = ("neumann", "neumann_cell", "dirichlet_node", "dirichlet_cell")
 END_MODES = (*MIRROR_MODES, "dirichlet", "outflow")
 ALL_ENDS = (("periodic", "periodic"), *itertools.product(END_MODES, END_MODES))
+POLE_MODES = ("pole_cell", "pole_cell_odd", "pole_node", "pole_node_odd")
 
 
 @functools.cache
@@ -68,6 +69,48 @@ def extension_matrix(positions, size, ends, values=(0.0, 0.0)):
     """The matrix and the constant of `e[positions] = matrix @ x + constant`."""
     rows = np.array([extension_row(j, size, ends) for j in positions]).reshape(-1, size + 2)
     return rows[:, :size], rows[:, size:] @ np.asarray(values, float)
+
+
+def pole_source(position, size, ends):
+    """Where the extension over poles takes `e[position]` from: the row, the sign (0 for nothing),
+    and over how many poles it goes. Each end's formula, in turn, until it is on the grid.
+    """
+    j, n, sign, passages = position, size, 1, 0
+    while not 0 <= j < n:
+        end = ends[0] if j < 0 else ends[1]
+        if end in ("pole_cell", "pole_cell_odd", "neumann_cell", "dirichlet_cell"):
+            j = -1 - j if j < 0 else 2 * n - 1 - j
+        elif end in ("pole_node", "pole_node_odd", "neumann"):
+            j = -j if j < 0 else 2 * (n - 1) - j
+        elif end == "dirichlet_node":
+            if j in (-1, n):
+                return 0, 0, 0
+            j = -2 - j if j < 0 else 2 * n - j
+        elif end == "outflow":
+            j = 0 if j < 0 else n - 1
+        elif end == "dirichlet":
+            return 0, 0, 0
+        else:
+            raise AssertionError(end)
+        if end.endswith("_odd") or end in ("dirichlet_cell", "dirichlet_node"):
+            sign = -sign
+        passages += end.startswith("pole")
+    return j, sign, passages
+
+
+def extension_over_poles(x, widths, ends):
+    """The extension of the last two axes of `x`, the latitude and the longitude around it, by
+    `widths` of both and the `ends` of the latitude, point by point.
+    """
+    (south, north), (west, east) = widths
+    rows, columns = x.shape[-2:]
+    out = np.zeros((*x.shape[:-2], south + rows + north, west + columns + east), x.dtype)
+    for j in range(-south, rows + north):
+        row, sign, passages = pole_source(j, rows, ends)
+        for k in range(-west, columns + east):
+            column = (k + passages * (columns // 2)) % columns
+            out[..., j + south, k + west] = sign * x[..., row, column]
+    return out
 
 
 def unfolded_field(x, ends, positions):

@@ -325,6 +325,27 @@ def commutation(results: dict[str, Any]) -> str:
     return f"{table(head, body)}\nWith {found}.\n"
 
 
+def channels(results: dict[str, Any]) -> str:
+    """The table of `channels.py`."""
+    versions = list(results["versions"])
+    kinds = list(results["kinds"])
+    columns = [(kind, version) for kind in kinds for version in versions]
+    head = ["train / forward", *(f"{kind}, {SETTINGS[version].title}" for kind, version in columns)]
+    body, found = [], {column: ([], []) for column in columns}
+    for entry in results["rows"]:
+        cells = [entry["name"]]
+        for kind, version in columns:
+            pair = [entry[what].get(version, {}).get(kind) for what in ("train", "forward")]
+            cells.append("-" if None in pair else " / ".join(f"{value:.2f}" for value in pair))
+            for values, value in zip(found[kind, version], pair, strict=True):
+                if value is not None:
+                    values.append(value)
+        body.append(cells)
+    means = (" / ".join(f"{geometric_mean(v):.2f}" for v in found[column]) for column in columns)
+    body.append(["geometric mean", *means])
+    return table(head, body)
+
+
 def machine(results: dict[str, Any]) -> str:
     """A sentence on what it ran on."""
     found = [

@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
-from pdequinox_padding import Boundary, BOUNDARY_MODES, halo_pad, pad
+from pdequinox_padding import Boundary, BOUNDARY_MODES, halo_pad, pad, per_channel
 from pdequinox_padding._exchange import exchange
 
 
@@ -38,7 +38,7 @@ def carried_out(plan, field, blocks, constants):
 
     def side(halo, block):
         (pieces,) = (pieces for pieces, where in halo if block in where)
-        for strip, ((index, sign, *walls), step, length) in pieces:
+        for strip, ((index, sign, *walls, _), step, length) in pieces:
             read = strips[block][strip][index + step * np.arange(length)]
             yield from sign * read + np.dot(walls, constants)
 
@@ -261,6 +261,96 @@ def test_random_blocks_on_several_axes(seed):
     whole = jax.jit(lambda x: windows(pad(x, widths, ends, value), widths, names))
     case = str((seed, shape, names, widths, ends))
     np.testing.assert_array_equal(actual, whole(x), case)
+
+
+SIGNS = ("neumann_cell", "dirichlet_cell")
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("seed", range(12))
+def test_random_modes_per_channel(seed):
+    draw = np.random.default_rng(seed)
+    dims = int(draw.integers(1, 4))
+    free = draw.permutation(["a", "b", "c"]).tolist()
+    names = [free.pop() if draw.random() < 0.7 else None for _ in range(dims)]
+    shape = [count(entry) * int(draw.integers(1, 4)) for entry in names]
+    widths = [tuple(draw.integers(0, 7, 2).tolist()) for _ in names]
+    modes = SIGNS if seed % 2 else oracles.END_MODES
+    ends = lambda: [tuple(draw.choice(modes, 2).tolist()) for _ in names]
+    mode = per_channel(*((int(draw.integers(1, 3)), ends()) for _ in range(3)))
+    walls = any(m.startswith("dirichlet") for _, ends in mode.runs for pair in ends for m in pair)
+    value = random(mode.num_channels, seed) if walls else None
+    x = random((2, mode.num_channels, *shape), seed)
+    pads = lambda x: halo_pad(x, widths, mode, names, value)
+    actual = sharded(pads, (None, None, *names), bool(seed % 2))(x)
+    whole = jax.jit(lambda x: windows(pad(x, widths, mode, value), widths, names))
+    np.testing.assert_array_equal(actual, whole(x), str((seed, shape, names, widths, mode)))
+
+
+POLES = {
+    "the longitude": (None, "a"),
+    "the longitude, in four": (None, ("c", "a")),
+    "the latitude": ("b", None),
+    "the latitude, in four": (("a", "b"), None),
+    "both": ("c", "b"),
+    "both, in eight": (("b", "a"), "c"),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("names", POLES.values(), ids=POLES)
+@pytest.mark.parametrize("ends", [("pole_cell", "pole_cell"), ("pole_node_odd", "pole_cell_odd")])
+def test_blocks_over_poles(names, ends):
+    """In both orders of the axes, within the first rows and far beyond; the transpose too."""
+    x = random((2, 8, 8))
+    for widths in ([(1, 2), (2, 1)], [(9, 3), (0, 5)]):
+        mode = [ends, "periodic"]
+        for order in (slice(None), slice(None, None, -1)):
+            field = x if order == slice(None) else x.swapaxes(1, 2)
+            pads = lambda x, w=widths[order], m=mode[order], n=names[order]: halo_pad(x, w, m, n)
+            whole = jax.jit(
+                lambda x, w=widths[order], m=mode[order], n=names[order]: windows(pad(x, w, m), w, n)
+            )
+            spread = sharded(pads, (None, *names[order]))
+            expected = whole(field)
+            np.testing.assert_array_equal(spread(field), expected)
+            y = random(expected.shape, 1)
+            transposes = [jax.linear_transpose(each, field)(y)[0] for each in (spread, whole)]
+            np.testing.assert_array_equal(*transposes)
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_odd_number_of_blocks_around_the_pole():
+    """Half way around are a block and a half of three: parts of two devices' blocks."""
+    three = jax.make_mesh((3,), ("a",), axis_types=(AxisType.Auto,), devices=jax.devices()[:3])
+    x, mode, widths = random((2, 4, 12)), ["pole_cell", "periodic"], [(2, 3), (1, 2)]
+    for order in (slice(None), slice(None, None, -1)):
+        names, field = (None, "a")[order], x if order == slice(None) else x.swapaxes(1, 2)
+        pads = lambda x, n=names, o=order: halo_pad(x, widths[o], mode[o], n)
+        spec = P(None, *names)
+        found = jax.jit(jax.shard_map(pads, mesh=three, in_specs=spec, out_specs=spec))(field)
+        whole = pad(field, widths[order], mode[order])
+        axis = 1 + names.index("a")
+        places = [np.arange(4 + 3) + 4 * block for block in range(3)]
+        np.testing.assert_array_equal(found, jnp.take(whole, np.concatenate(places), axis))
+
+
+@pytest.mark.usefixtures("x64")
+def test_only_devices_at_the_poles_exchange_over_them():
+    """Of four blocks of latitude and two of longitude, the first and the last row, two devices each."""
+    x = jax.ShapeDtypeStruct((3, 16, 8), float)
+    pads = sharded(
+        lambda x: halo_pad(x, [(1, 1), 0], ["pole_cell", "periodic"], [("a", "b"), "c"]),
+        (None, ("a", "b"), "c"),
+    )
+    # Between the rows, 3 times 2 devices each way; over the poles, two at either.
+    assert sent(pads, x) == [((3, 1, 4), 2), ((3, 1, 4), 2), ((3, 1, 4), 6), ((3, 1, 4), 6)]
+
+
+def test_poles_need_an_even_number_of_points_in_all():
+    with pytest.raises(ValueError, match=re.escape("even number of points along the longitude")):
+        jaxpr_of([1, 0], ["pole_cell", "periodic"], [None, "a"], (4, 3), a=3)
+    jaxpr_of([1, 0], ["pole_cell", "periodic"], [None, "a"], (4, 3), a=2)
 
 
 @pytest.mark.usefixtures("x64")

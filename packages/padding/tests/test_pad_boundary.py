@@ -12,7 +12,14 @@ import jaxtyping
 import oracles
 import pytest
 
-from pdequinox_padding import Boundary, halo_pad, pad, parse_boundary_mode, parse_padding_mode
+from pdequinox_padding import (
+    Boundary,
+    halo_pad,
+    pad,
+    parse_boundary_mode,
+    parse_padding_mode,
+    per_channel,
+)
 from pdequinox_padding._boundary import Kind, KINDS
 from pdequinox_padding._pad import extend
 
@@ -25,7 +32,13 @@ BOUNDARIES = [
     Boundary.parse("zeros", 2),
     Boundary.parse([("neumann", "outflow"), "periodic"], 2),
     Boundary.parse([("outflow", "neumann"), "periodic"], 2),
+    Boundary.parse(per_channel((2, "neumann"), (1, ["outflow", "zeros"])), 2),
+    Boundary.parse(per_channel((3, "neumann")), 2),
+    Boundary.parse([("pole_node", "pole_cell_odd"), "periodic"], 2),
 ]
+
+# Those in the text that shows a boundary.
+NAMES = {"Boundary": Boundary, "Kind": Kind, "per_channel": per_channel}
 
 
 @pytest.mark.parametrize("alias, name", [("zeros", "dirichlet"), ("neumann_node", "neumann")])
@@ -56,21 +69,23 @@ def test_equal_means_the_same_everywhere():
 @pytest.mark.parametrize("boundary", BOUNDARIES, ids=repr)
 def test_copies_are_equal(boundary):
     copies = [copy.copy(boundary), copy.deepcopy(boundary), pickle.loads(pickle.dumps(boundary))]
-    copies.append(eval(repr(boundary), {"Boundary": Boundary}))
+    copies.append(eval(repr(boundary), NAMES))
     copies.append(Boundary.parse(boundary.boundary_mode, len(boundary.axes)))
     copies.append(Boundary.parse(boundary.padding_mode, len(boundary.axes), low_level=True))
     for other in copies:
         assert other == boundary and hash(other) == hash(boundary)
-    assert repr(boundary.along(slice(0))) == "Boundary(())"
-    assert boundary.along(slice(1, None)).names == boundary.names[1:]
+    for (_, part), (_, rest) in zip(
+        boundary.parts, boundary.along(slice(1, None)).parts, strict=True
+    ):
+        assert rest.names == part.names[1:]
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES, ids=repr)
 def test_boundaries_of_walls_are_shown_as_such(boundary):
-    walls = Boundary(tuple((lower.as_wall(), upper.as_wall()) for lower, upper in boundary.axes))
-    assert eval(repr(walls), {"Boundary": Boundary, "Kind": Kind}) == walls
+    walls = boundary.but(Kind.as_wall)
+    assert eval(repr(walls), NAMES) == walls
     assert (repr(walls) == repr(boundary)) == (walls == boundary)
-    assert (repr(walls.axes) == repr(boundary.axes)) == (walls == boundary)
+    assert (repr(walls.parts) == repr(boundary.parts)) == (walls == boundary)
 
 
 def test_boundaries_do_not_change():
@@ -90,9 +105,14 @@ def test_every_kind_is_documented_by_all_its_names(kind):
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_every_kind_has_a_formula_in_the_oracle(kind):
+    if kind.pole:
+        assert kind.name in oracles.POLE_MODES
+        assert oracles.pole_source(-2, 4, (kind.name, kind.name))[2] == 1
+        return
     for position in (-1, 4):
         oracles.extension_row(position, 4, (kind.name, kind.name))
-    others = [name for name, other in KINDS.items() if other.wraps == kind.wraps]
+    ordinary = {name: other for name, other in KINDS.items() if not other.pole}
+    others = [name for name, other in ordinary.items() if other.wraps == kind.wraps]
     assert {(kind.name, other) for other in others} <= {*oracles.ALL_ENDS}
     with pytest.raises(AssertionError):
         oracles.extension_row(-1, 4, ("unknown", "unknown"))
@@ -102,8 +122,9 @@ def test_every_kind_has_a_formula_in_the_oracle(kind):
 def test_rows_hold_together(kind):
     assert (kind.mirror is None) == (kind.mirror not in (0, 1, 2))
     assert kind.sign in ((-1, 1) if kind.mirror is not None else (0, 1))
-    # An odd mirror on a stored node would hold that node at the wall's value.
-    assert (kind.mirror, kind.sign) != (0, -1)
+    # An odd mirror on a stored node would hold that node at the wall's value; on a pole it says what
+    # stands on the opposite meridian.
+    assert (kind.mirror, kind.sign) != (0, -1) or kind.pole
     # Between walls, every end has a mirror for the waves of a spectral layer.
     wall = kind.as_wall()
     assert (wall.mirror is None) == kind.wraps

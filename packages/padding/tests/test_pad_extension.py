@@ -42,11 +42,11 @@ def joined_one_by_one(sources):
 def test_sources_are_the_formula(ends):
     for size in range(1, 8):
         for position, found in enumerate(listed(range(-40, size + 40), size, ends), start=-40):
-            index, sign, *walls = found
+            index, sign, *walls, opposite = found
             actual = sign * np.eye(size + 2)[index] + np.array([0] * size + walls)
             expected = oracles.extension_row(position, size, ends)
             np.testing.assert_array_equal(actual, expected, str((size, position)))
-            assert sign or not index
+            assert (sign or not index) and not opposite
 
 
 @all_ends

@@ -12,6 +12,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from mesh_cases import assert_close, assert_sent, Case, KINDS, measure
 
+from pdequinox_padding import per_channel
 from pdequinox_physconv import (
     MorePaddingConv,
     MorePaddingConvTranspose,
@@ -151,6 +152,75 @@ PADDED = {
             padding_mode="circular",
         ),
         (2, 3, 10), dict(a=2), P(None, None, "a"),
+    ),
+}  # fmt: skip
+
+OF_CHANNELS = per_channel(
+    (1, ["neumann_cell", "periodic"]), (2, [("dirichlet_cell", "neumann_cell"), "periodic"])
+)
+GLOBE = per_channel((1, ["pole_cell", "periodic"]), (2, ["pole_cell_odd", "periodic"]))
+
+# As `PLAIN`: what channels differ in is not sent.
+PLAIN |= {
+    "modes per channel": (
+        Case(
+            conv(2, 3, 5, 3, boundary_mode=OF_CHANNELS), (2, 3, 16, 6), dict(a=8), P(None, None, "a")
+        ),
+        2 * 3 * 12,
+    ),
+    "modes per channel, transpose with stride": (
+        Case(
+            up(2, 3, 5, 3, 2, 1, boundary_mode=OF_CHANNELS),
+            (2, 3, 16, 6),
+            dict(a=8),
+            P(None, None, "a"),
+        ),
+        2 * 3 * 6,
+    ),
+    # A pole's devices send their rows to each other: one more of each kind at the two ends.
+    "poles, the latitude": (
+        Case(conv(2, 3, 5, 3, boundary_mode=GLOBE), (2, 3, 16, 6), dict(a=8), P(None, None, "a")),
+        2 * 3 * 12,
+    ),
+}
+
+# Channels that differ in the places of their sources, and meshes that split channels, so that a
+# device has channels of two modes, and others of one.
+PLACES = per_channel((3, "neumann_cell"), (2, "neumann_node"), (3, "dirichlet_cell"))
+BLOCKS = {
+    "places": (conv(1, 8, 6, 3, boundary_mode=PLACES), (2, 8, 12), dict(a=4), P(None, None, "a")),
+    "places, channels split": (
+        conv(1, 8, 6, 3, boundary_mode=PLACES), (2, 8, 12), dict(a=4), P(None, "a"), P(None, "a"),
+    ),
+    "signs, channels split": (
+        conv(1, 8, 6, 3, 2, boundary_mode=per_channel((3, "neumann_cell"), (5, "dirichlet_cell"))),
+        (2, 8, 12), dict(a=4), P(None, "a"), P(None, "a"),
+    ),
+    "channels and space": (
+        conv(2, 8, 6, 3, boundary_mode=PLACES), (2, 8, 8, 4), dict(a=4, b=2),
+        P(None, "b", "a"), P(None, "b"),
+    ),
+    "channels and space, transposed": (
+        up(2, 8, 6, 3, 2, 1, boundary_mode=PLACES), (2, 8, 8, 4), dict(a=4, b=2),
+        P(None, "b", "a"), P(None, "b"),
+    ),
+    "groups": (
+        conv(1, 8, 8, 5, groups=4, boundary_mode=PLACES), (2, 8, 12), dict(a=4), P(None, "a"), P("a"),
+    ),
+    "batch, channels and space": (
+        conv(1, 8, 6, 5, dilation=2, boundary_mode=PLACES), (4, 8, 8), dict(a=2, b=2, c=2),
+        P("c", "b", "a"), P(None, "b"),
+    ),
+    "the longitude": (
+        conv(2, 3, 5, 3, boundary_mode=GLOBE), (2, 3, 4, 16), dict(a=8), P(None, None, None, "a"),
+    ),
+    "the latitude and the longitude": (
+        conv(2, 3, 5, (5, 3), 2, boundary_mode=GLOBE), (2, 3, 8, 8), dict(a=4, b=2),
+        P(None, None, "b", "a"),
+    ),
+    "the longitude, transposed": (
+        up(2, 3, 5, 3, 2, 1, boundary_mode=GLOBE), (2, 3, 4, 8), dict(a=4, b=2),
+        P(None, None, "b", "a"),
     ),
 }  # fmt: skip
 
@@ -298,6 +368,12 @@ def test_only_halos_are_exchanged(name, kind):
 @pytest.mark.parametrize("name", PADDED)
 def test_explicit_padding(name, kind):
     assert_close(measure(PADDED[name], kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_of_channels_that_differ(name, kind):
+    assert_close(measure(Case(*BLOCKS[name]), kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,20 +7,25 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from mesh_cases import assert_close, assert_sent, Case, KINDS, measure
 
-from pdequinox_padding import Boundary
+from pdequinox_padding import Boundary, per_channel
 from pdequinox_spectralconv import _basis, _transform, SpectralConv
 
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-def spectral(dims, modes, boundary_mode="periodic", method="auto", channels=(3, 5)):
+def spectral(dims, modes, boundary_mode="periodic", method="auto", channels=(3, 5), **rest):
     return functools.partial(
-        SpectralConv, dims, *channels, modes, boundary_mode=boundary_mode, method=method
+        SpectralConv, dims, *channels, modes, boundary_mode=boundary_mode, method=method, **rest
     )
 
 
 WALLS = ("neumann_cell", "dirichlet")
+EVEN, ODD = ["periodic", "neumann_cell"], ["periodic", "dirichlet_cell"]
+PER_CHANNEL = dict(
+    boundary_mode=per_channel((1, EVEN), (2, ODD)),
+    out_boundary_mode=per_channel((2, ODD), (3, EVEN)),
+)
 
 # The real numbers that are kept of each sample and channel: two parts of every periodic field.
 SPACE = {
@@ -89,6 +94,15 @@ SPACE = {
             (2, 3, 16, 12),
             dict(a=8),
             P(None, None, "a"),
+        ),
+        2 * 3 * 4,
+    ),
+    "modes per channel": (
+        Case(
+            spectral(2, (3, 4), method="fft", **PER_CHANNEL),
+            (2, 3, 12, 16),
+            dict(a=2, b=4),
+            P(None, None, "a", "b"),
         ),
         2 * 3 * 4,
     ),
@@ -174,6 +188,18 @@ def test_channels_exchange_kept_modes(name, kind):
     measured = measure(case, kind)
     assert_close(measured)
     assert_sent(measured, *sent[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_modes_per_channel_where_channels_are_split(kind):
+    """A device's channels have both modes, or one, or parts of either."""
+    modes = dict(
+        boundary_mode=per_channel((3, EVEN), (5, ODD)),
+        out_boundary_mode=per_channel((7, ODD), (1, EVEN)),
+    )
+    layer = spectral(2, (3, 2), channels=(8, 8), **modes)
+    measured = measure(Case(layer, (2, 8, 6, 5), dict(a=4, b=2), P("b", "a"), P(None, "a")), kind)
+    assert_close(measured)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,4 +21,4 @@ from ._operator import (
 from .checks import sum_dtype as sum_dtype
 
 
-__version__ = "0.1.1"
+__version__ = "0.1.2"

@@ -325,7 +325,10 @@ def _found(mesh: Any, sharding: Any, shape: Shape) -> Spec:
     # sum says shows whether the array is split so.
     if sharding is None:
         return ((),) * len(shape)
-    blocks = sharding.devices_indices_map(shape)
+    try:
+        blocks = sharding.devices_indices_map(shape)
+    except ValueError:  # Blocks of different sizes, as those of a part of an array may be to XLA.
+        return ((),) * len(shape)
     coordinates = dict(zip(mesh.axis_names, np.indices(mesh.devices.shape), strict=True))
     spec = []
     for axis, n in enumerate(shape):

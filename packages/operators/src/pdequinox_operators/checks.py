@@ -146,12 +146,12 @@ def sum_dtype(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.dtype(jnp.float32) if half else dtype
 
 
-def array(x: Any) -> Array:
-    """Converts `x` to an array."""
+def array(x: Any, name: str = "x") -> Array:
+    """Converts `x`, which error messages call `name`, to an array."""
     try:
         return jnp.asarray(x)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"`x` must be an array, got {x!r}.") from error
+        raise TypeError(f"`{name}` must be an array, got {x!r}.") from error
 
 
 def sample(x: Any, num_spatial_dims: int, in_channels: int, dtype: jnp.dtype) -> Array:

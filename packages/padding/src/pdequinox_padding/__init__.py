@@ -7,9 +7,13 @@ from ._boundary import (
     Ends as Ends,
     format_boundary_mode as format_boundary_mode,
     format_padding_mode as format_padding_mode,
+    free_slip as free_slip,
     PADDING_MODES as PADDING_MODES,
     parse_boundary_mode as parse_boundary_mode,
     parse_padding_mode as parse_padding_mode,
+    per_channel as per_channel,
+    PerChannel as PerChannel,
+    POLE_MODES as POLE_MODES,
 )
 from ._halo import halo_pad as halo_pad
 from ._pad import pad as pad
@@ -19,4 +23,4 @@ from ._same import (
 )
 
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

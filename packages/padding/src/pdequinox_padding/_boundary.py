@@ -1,6 +1,8 @@
-"""The vocabulary of boundary modes: one row per kind of end, and the one parser."""
+"""The vocabulary of boundary modes: one row per kind of end, and the one parser, for fields whose
+channels share their modes and for fields whose channels differ.
+"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -9,8 +11,28 @@ from typing import Any, NamedTuple, no_type_check, SupportsIndex, TypeAlias
 from pdequinox_operators.checks import integer
 
 
-BoundaryMode: TypeAlias = str | Sequence[str | Sequence[str]]
-"""What a `boundary_mode` may be: a name, or one entry per axis, each a name or a pair of names."""
+@dataclass(frozen=True)
+class PerChannel:
+    """Holds a boundary mode for every run of channels. [`pdequinox_padding.per_channel`][] makes
+    one.
+    """
+
+    runs: tuple[tuple[int, Any], ...]
+
+    @property
+    def num_channels(self) -> int:
+        """Counts the channels of all runs."""
+        return sum(count for count, _ in self.runs)
+
+    def __repr__(self) -> str:
+        """Shows the call that makes an equal one."""
+        return f"per_channel({', '.join(map(repr, self.runs))})"
+
+
+BoundaryMode: TypeAlias = str | Sequence[str | Sequence[str]] | PerChannel
+"""What a `boundary_mode` may be: a name, or one entry per axis, each a name or a pair of names; or
+one of these for every run of channels, by [`pdequinox_padding.per_channel`][].
+"""
 
 Ends: TypeAlias = tuple[str, str]
 """The boundary modes at the lower and at the upper end of one axis."""
@@ -25,6 +47,7 @@ class Kind(NamedTuple):
     - `sign`: That of what is repeated, or 0 if nothing is. Without a mirror, this is the end
         node's value, or, if the axis `wraps`, the other end of the axis.
     - `wraps`: Whether the axis is closed to a ring; then it is at both of its ends.
+    - `pole`: Whether the mirror is a pole, and the image stands on the opposite meridian.
     - `takes_value`: Whether there is a wall that a value may be given for.
     - `aliases`: The other names of the boundary mode.
     - `low_level`: The name of this extension in `equinox.nn.Conv` and PyTorch, if it has one.
@@ -35,10 +58,18 @@ class Kind(NamedTuple):
     mirror: int | None
     sign: int
     wraps: bool = False
+    pole: bool = False
     takes_value: bool = False
     aliases: tuple[str, ...] = ()
     low_level: str | None = None
     stand_in: tuple[int, int] | None = None
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Says where the source of what is beyond this end lies. Channels that differ in their
+        signs alone have the same source.
+        """
+        return self.mirror, abs(self.sign), self.wraps, self.pole
 
     def as_wall(self) -> "Kind":
         """Gives an end without a mirror the one that a basis of waves has there."""
@@ -67,13 +98,30 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("dirichlet_node", 2, -1, takes_value=True),
             Kind("dirichlet_cell", 1, -1, takes_value=True),
             Kind("outflow", None, 1, low_level="replicate", stand_in=(1, 1)),
+            Kind("pole_cell", 1, 1, pole=True),
+            Kind("pole_cell_odd", 1, -1, pole=True),
+            Kind("pole_node", 0, 1, pole=True),
+            Kind("pole_node_odd", 0, -1, pole=True),
         )
     }
 )
 """All kinds of ends, by their boundary modes."""
 
-BOUNDARY_MODES: tuple[str, ...] = tuple(KINDS)
-"""All boundary modes, each by one of its names. `pad` documents what each one means."""
+BOUNDARY_MODES: tuple[str, ...] = tuple(name for name, kind in KINDS.items() if not kind.pole)
+"""All boundary modes that stand at the ends of any axis, each by one of its names. `pad` documents
+what each one means.
+"""
+
+POLE_MODES: tuple[str, ...] = tuple(name for name, kind in KINDS.items() if kind.pole)
+"""The boundary modes of the poles of latitude-longitude grids. They ask for one periodic axis, the
+longitude.
+"""
+
+# What `free_slip` makes of an end: the mode of the normal component, that of the tangential ones.
+_SLIP = {
+    "slip_cell": ("dirichlet_cell", "neumann_cell"),
+    "slip_node": ("dirichlet_node", "neumann_node"),
+}
 
 PADDING_MODES: Mapping[str, str] = MappingProxyType(
     {kind.low_level: kind.name for kind in KINDS.values() if kind.low_level is not None}
@@ -84,15 +132,22 @@ _BY_BOUNDARY_MODE = {name: kind for kind in KINDS.values() for name in (kind.nam
 _BY_EITHER_NAME = {low: KINDS[name] for low, name in PADDING_MODES.items()} | _BY_BOUNDARY_MODE
 
 
+Axes: TypeAlias = tuple[tuple[Kind, Kind], ...]
+
+
 @dataclass(frozen=True)
 class Boundary:
-    """Says what a field is beyond the lower and the upper end of each of its axes.
+    """Says what a field is beyond the lower and the upper end of each of its axes, for all of its
+    channels, or for every run of them.
 
     [`pdequinox_padding.Boundary.parse`][] makes one from what users write. Layers keep it as a
     static field: boundaries that mean the same are equal, and have the same hash.
     """
 
-    axes: tuple[tuple[Kind, Kind], ...]
+    axes: Axes
+    """The two ends of every axis; of a boundary per channel, those of its first channels."""
+    channels: tuple[tuple[int, Axes], ...] = ()
+    """The runs of channels, with the axes of each; none, if any number of channels share them."""
 
     @classmethod
     @no_type_check
@@ -115,34 +170,247 @@ class Boundary:
         **Raises:** As [`pdequinox_padding.parse_boundary_mode`][].
         """
         names = _BY_EITHER_NAME if low_level else _BY_BOUNDARY_MODE
-        return cls(_parse(boundary_mode, num_spatial_dims, names, name))
+        if not isinstance(boundary_mode, PerChannel):
+            return cls(_parse(boundary_mode, num_spatial_dims, names, name))
+        runs: list[tuple[int, Axes]] = []
+        for count, mode in boundary_mode.runs:
+            axes = _parse(mode, num_spatial_dims, names, name)
+            if runs and runs[-1][1] == axes:
+                count += runs.pop()[0]
+            runs.append((count, axes))
+        for axis, ends in enumerate(zip(*(axes for _, axes in runs), strict=True)):
+            if len({lower.wraps for lower, _ in ends}) > 1:
+                raise ValueError(
+                    f"`{name}` must be periodic for all channels on the axes on which it is for "
+                    f"some, got {boundary_mode!r}, which differ on axis {axis}."
+                )
+        return cls(runs[0][1], tuple(runs))
+
+    @cached_property
+    def parts(self) -> tuple[tuple[int | None, "Boundary"], ...]:
+        """Lists the runs of channels, each with the boundary that they share; `None` stands for the
+        number of channels if all share theirs.
+        """
+        if not self.channels:
+            return ((None, self),)
+        return tuple((count, Boundary(axes)) for count, axes in self.channels)
+
+    @cached_property
+    def num_channels(self) -> int | None:
+        """Counts the channels that a field has, if that is given."""
+        return sum(count for count, _ in self.channels) if self.channels else None
+
+    @cached_property
+    def has_poles(self) -> bool:
+        """Tells whether there is a pole at any end."""
+        return any(kind.pole for _, part in self.parts for pair in part.axes for kind in pair)
+
+    @cached_property
+    def longitude(self) -> int:
+        """Finds the axis that goes around the poles: the periodic one."""
+        (axis,) = (axis for axis, (lower, _) in enumerate(self.axes) if lower.wraps)
+        return axis
+
+    @cached_property
+    def ends(self) -> tuple[tuple[tuple[Kind, Kind], ...], ...]:
+        """Lists, for every axis, its two ends as every run of channels has them."""
+        return tuple(zip(*(part.axes for _, part in self.parts), strict=True))
+
+    def check_channels(self, number: Any, name: str = "boundary_mode") -> None:
+        """Checks that a field of so many channels has a mode for each.
+
+        **Raises:** `ValueError` that says both numbers.
+        """
+        if self.channels and self.num_channels != number:
+            raise ValueError(
+                f"`{name}` must have as many channels as the field that it extends, {number} here, "
+                f"got {self.boundary_mode!r} with {self.num_channels}."
+            )
+
+    def check_points(self, shape: Sequence[Any], name: str = "x") -> None:
+        """Checks that a grid of these sizes has what a boundary with poles needs: an even number of
+        meridians, and more than one row between two poles that have points.
+
+        **Raises:** `ValueError` that names the axis and its size.
+        """
+        if not self.has_poles:
+            return
+        size = shape[self.longitude]
+        if not isinstance(size, int) or size % 2:
+            raise ValueError(
+                f"`{name}` must have a known and even number of points along the longitude, the "
+                f"periodic spatial axis {self.longitude}, to be extended over a pole, got {size}."
+            )
+        for _, part in self.parts:
+            for axis, (lower, upper) in enumerate(part.axes):
+                poles = lower.pole or upper.pole
+                if poles and shape[axis] == 1 and lower.mirror == upper.mirror == 0:
+                    raise ValueError(
+                        f"`{name}` must have more than one point on spatial axis {axis}, with a "
+                        f"node at both of its ends {(lower.name, upper.name)}."
+                    )
 
     @cached_property
     def names(self) -> tuple[Ends, ...]:
-        """Names the boundary modes of every axis, each by one of its names."""
+        """Names the boundary modes of every axis, each by one of its names.
+
+        **Raises:** `ValueError` for a boundary per channel; `parts` has those of its runs.
+        """
+        if self.channels:
+            raise ValueError(
+                f"`names` must be asked of each of the `parts` of a boundary per channel, "
+                f"{self.boundary_mode!r}."
+            )
         return tuple((lower.name, upper.name) for lower, upper in self.axes)
 
     @cached_property
-    def boundary_mode(self) -> str | tuple[Ends, ...]:
-        """Spells the boundary shortly: one name where all ends agree, else one pair per axis."""
-        return _shortest(self.names)
+    def boundary_mode(self) -> str | tuple[Ends, ...] | PerChannel:
+        """Spells the boundary shortly: one name where all ends agree, else one pair per axis; this
+        for each run of channels, if they differ.
+        """
+        return self._spelled(lambda kind: kind.name)
 
     @cached_property
-    def padding_mode(self) -> str | tuple[Ends, ...]:
+    def padding_mode(self) -> str | tuple[Ends, ...] | PerChannel:
         """Spells the boundary shortly, with the low-level name of every mode that has one."""
-        name = lambda kind: kind.low_level or kind.name
-        return _shortest(tuple((name(lower), name(upper)) for lower, upper in self.axes))
+        return self._spelled(lambda kind: kind.low_level or kind.name)
+
+    def _spelled(self, name: Callable[[Kind], str]) -> Any:
+        def spelling(axes: Axes) -> Any:
+            return _shortest(tuple((name(lower), name(upper)) for lower, upper in axes))
+
+        if not self.channels:
+            return spelling(self.axes)
+        return PerChannel(tuple((count, spelling(axes)) for count, axes in self.channels))
+
+    def but(self, change: Callable[[Kind], Kind]) -> "Boundary":
+        """Returns the boundary with every end changed."""
+        changed = lambda axes: tuple((change(lower), change(upper)) for lower, upper in axes)
+        channels = tuple((count, changed(axes)) for count, axes in self.channels)
+        return Boundary(changed(self.axes), channels)
+
+    def repeated(self, count: int) -> "Boundary":
+        """Returns the boundary of a field whose channels are so many copies of this one's."""
+        return Boundary(self.axes, self.channels * count)
 
     def along(self, axes: slice) -> "Boundary":
         """Returns the boundary of some of the axes."""
-        return Boundary(self.axes[axes])
+        channels = tuple((count, kinds[axes]) for count, kinds in self.channels)
+        return Boundary(self.axes[axes], channels)
 
     def __repr__(self) -> str:
-        """Shows the spelling if parsing it gives an equal boundary, else the axes."""
-        kinds = [kind for pair in self.axes for kind in pair]
+        """Shows the spelling if parsing it gives an equal boundary, else the fields."""
+        kinds = [kind for _, part in self.parts for pair in part.axes for kind in pair]
         if kinds and all(kind == KINDS.get(kind.name) for kind in kinds):
             return f"Boundary.parse({self.boundary_mode!r}, {len(self.axes)})"
-        return f"Boundary({self.axes!r})"
+        more = f", {self.channels!r}" if self.channels else ""
+        return f"Boundary({self.axes!r}{more})"
+
+
+@no_type_check
+def per_channel(*runs: tuple[SupportsIndex, BoundaryMode]) -> PerChannel:
+    """Gives the channels of a field boundary modes of their own.
+
+    The result stands wherever a `boundary_mode` stands. A field is extended as if each run of
+    channels were extended by its own mode, and the results put together again. For a convolution
+    these are the channels of the input.
+
+    Between free walls, with the points at the centres of cells, pressure is even and the velocity
+    normal to the walls is odd. Both go over the same walls, here those of the second axis:
+
+    ```python
+    from pdequinox_padding import per_channel
+
+    pressure = ["periodic", "neumann_cell"]  # one entry per axis
+    velocity_across = ["periodic", "dirichlet_cell"]
+    boundary_mode = per_channel((1, pressure), (1, velocity_across))  # one entry per run
+    ```
+
+    Without `per_channel`, a list is read per axis, and a pair in it per end:
+    `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` gives all channels one mode on the first axis
+    and another on the second.
+
+    **Arguments:**
+
+    - `runs`: Pairs `(count, mode)`, in the order of the channels: how many of them, and their
+        boundary mode, in any of the forms that [`pdequinox_padding.parse_boundary_mode`][] takes,
+        or a result of this function or of [`pdequinox_padding.free_slip`][] with as many channels.
+        An axis that is periodic for some channels is so for all.
+
+    **Returns:**
+
+    A value that can be hashed, and is equal to another one of the same runs.
+
+    **Raises:** `TypeError` or `ValueError` for what is not as said above; for modes, as soon as the
+    number of axes is known, where the result is used.
+    """
+    allowed = (
+        "`per_channel` must be given pairs (count, mode), the number of channels and their "
+        f"boundary mode, got {runs!r}"
+    )
+    if not runs:
+        raise ValueError(f"{allowed}.")
+    result: list[tuple[int, Any]] = []
+    for run in runs:
+        if not isinstance(run, Sequence) or isinstance(run, str) or len(run) != 2:
+            raise TypeError(f"{allowed}, where {run!r} is no such pair.")
+        count, mode = integer(run[0], "count"), run[1]
+        if not isinstance(mode, PerChannel):
+            result.append((count, _as_tuples(mode)))
+        elif mode.num_channels == count:
+            result.extend(mode.runs)
+        else:
+            raise ValueError(f"{allowed}, where {mode!r} has {mode.num_channels} channels.")
+    return PerChannel(tuple(result))
+
+
+@no_type_check
+def free_slip(num_spatial_dims: SupportsIndex, boundary_mode: BoundaryMode) -> PerChannel:
+    """Gives the boundary modes of a velocity field between walls along which the fluid slips.
+
+    Component `i` is that along axis `i`. At a wall that it is normal to it is 0, and odd; along all
+    other walls it has no slope, and is even.
+
+    **Arguments:**
+
+    - `num_spatial_dims`: The number `D` of axes, and of components.
+    - `boundary_mode`: A name for every axis, or one entry per axis, each a name or a pair
+        `(lower, upper)`, of the names that [`pdequinox_padding.parse_boundary_mode`][] takes and
+        two more: an end `"slip_cell"` is `"dirichlet_cell"` for the normal component and
+        `"neumann_cell"` for the others; an end `"slip_node"` is `"dirichlet_node"`, with the nodes
+        on the wall not stored, and `"neumann_node"`, with these stored. Other ends are those of all
+        components.
+
+    **Returns:**
+
+    What [`pdequinox_padding.per_channel`][] gives for `D` channels.
+
+    **Raises:** As [`pdequinox_padding.parse_boundary_mode`][].
+    """
+    dims = integer(num_spatial_dims, "num_spatial_dims")
+    if isinstance(boundary_mode, PerChannel):
+        raise TypeError(
+            f"`boundary_mode` must be one of all components, got {boundary_mode!r}, with one for "
+            "each."
+        )
+    slip = {name: KINDS["periodic"]._replace(name=name, wraps=False) for name in _SLIP}
+    axes = _parse(boundary_mode, dims, _BY_BOUNDARY_MODE | slip, "boundary_mode")
+
+    def of(component: int, axis: int, kind: Kind) -> str:
+        return _SLIP[kind.name][component != axis] if kind.name in _SLIP else kind.name
+
+    modes = (
+        tuple((of(i, j, lower), of(i, j, upper)) for j, (lower, upper) in enumerate(axes))
+        for i in range(dims)
+    )
+    return PerChannel(tuple((1, mode) for mode in modes))
+
+
+def _as_tuples(mode: Any) -> Any:
+    """Makes of sequences what can be hashed."""
+    if isinstance(mode, Sequence) and not isinstance(mode, str):
+        return tuple(map(_as_tuples, mode))
+    return mode
 
 
 @no_type_check
@@ -157,7 +425,9 @@ def parse_boundary_mode(
         of `num_spatial_dims` entries, one per axis, each of them a name or a pair
         `(lower, upper)` of names for the two ends of that axis. Upper and lower case are the same.
         `"zeros"` is another name of `"dirichlet"`, `"neumann_node"` of `"neumann"`. `"periodic"`
-        stands at both ends of an axis or at neither.
+        stands at both ends of an axis or at neither. The
+        [`pdequinox_padding.POLE_MODES`][] stand at the ends of other axes than the periodic one, of
+        which there is one then.
     - `num_spatial_dims`: The number of spatial axes.
     - `name`: What the error messages call the argument.
 
@@ -166,7 +436,8 @@ def parse_boundary_mode(
     A tuple with one `(lower, upper)` pair of [`pdequinox_padding.BOUNDARY_MODES`][] per axis.
 
     **Raises:** `TypeError` for what is neither a name nor a sequence, `ValueError` for unknown
-    names, wrong lengths, and an axis that is periodic at one end only.
+    names, wrong lengths, an axis that is periodic at one end only, poles without a longitude, and
+    a mode per channel, which [`pdequinox_padding.Boundary`][] reads.
     """
     return Boundary.parse(boundary_mode, num_spatial_dims, name=name).names
 
@@ -202,12 +473,12 @@ def _shortest(names: tuple[Ends, ...]) -> str | tuple[Ends, ...]:
 
 def _parse(
     boundary_mode: Any, num_spatial_dims: Any, names: Mapping[str, Kind], argument: str
-) -> tuple[tuple[Kind, Kind], ...]:
+) -> Axes:
     def complain(error: type[Exception], what: str) -> Exception:
         return error(
             f"`{argument}` must be one of {list(names)}, or a sequence of one entry per spatial "
-            f"axis ({num_spatial_dims} here), each a name or a pair (lower, upper) of names: "
-            f"got {boundary_mode!r}, {what}."
+            f"axis ({num_spatial_dims} here), each a name or a pair (lower, upper) of names (one "
+            f"per channel goes in `per_channel`): got {boundary_mode!r}, {what}."
         )
 
     def parse_name(mode: Any) -> Kind:
@@ -234,7 +505,15 @@ def _parse(
 
     num_spatial_dims = integer(num_spatial_dims, "num_spatial_dims")
     if not isinstance(boundary_mode, Sequence) or isinstance(boundary_mode, str):
-        return (parse_entry(0, boundary_mode),) * num_spatial_dims
-    if len(boundary_mode) != num_spatial_dims:
+        axes = (parse_entry(0, boundary_mode),) * num_spatial_dims
+    elif len(boundary_mode) != num_spatial_dims:
         raise complain(ValueError, f"which has {len(boundary_mode)} entries")
-    return tuple(parse_entry(axis, entry) for axis, entry in enumerate(boundary_mode))
+    else:
+        axes = tuple(parse_entry(axis, entry) for axis, entry in enumerate(boundary_mode))
+    rings = sum(lower.wraps for lower, _ in axes)
+    if rings != 1 and any(kind.pole for pair in axes for kind in pair):
+        raise complain(
+            ValueError,
+            f"where poles need exactly one periodic axis, the longitude, and {rings} are periodic",
+        )
+    return axes

@@ -1,4 +1,7 @@
-"""Which grid point, with which sign, a field's extension repeats; pure functions on integers."""
+"""Which grid point, with which sign, a field's extension repeats; pure functions on integers.
+
+Over a pole, the point is on the opposite meridian: another line of the grid.
+"""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -12,16 +15,18 @@ from ._boundary import Kind
 
 class Source(NamedTuple):
     """Says what a value of the extension is: `sign * x[index] + lower * v + upper * w`, where all
-    four are integers, or arrays of integers.
+    five are integers, or arrays of integers.
 
     `v` and `w` are the Dirichlet values at the two ends of the axis. A `sign` of 0 means that
-    the field does not enter; `index` is 0 then.
+    the field does not enter; `index` is 0 then. Where `opposite` is 1, `x[index]` is meant on the
+    opposite meridian; else it is 0.
     """
 
     index: int | np.ndarray
     sign: int | np.ndarray
     lower: int | np.ndarray
     upper: int | np.ndarray
+    opposite: int | np.ndarray
 
 
 class Run(NamedTuple):
@@ -47,6 +52,13 @@ class Run(NamedTuple):
 # and so e(t + 2L q) = sigma^q e(t) + S_q c, where S_q = q if sigma = 1, and q mod 2 if it is -1,
 # for every integer q. An odd mirror on a point that is not stored (t = 0 or t = L) says that this
 # point has the wall's value. If L = 0, all points are images of the only one.
+#
+# Each passage of a pole goes to the opposite meridian, so that e(t + 2L q) is there if the number of
+# passages is odd: p_l q + p_u q, and p_u more beyond t = L, with p = 1 for a pole, else 0.
+#
+# A vector on a pole may be stored, although the odd mirror there says that it is minus the one on
+# the opposite meridian. A row on a pole is therefore never taken as an image of itself: from above
+# it is reached through the upper mirror, from below through the lower one, and no further.
 
 
 def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
@@ -55,13 +67,18 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
     nothing = np.zeros_like(j)
     low, up = ends
     if low.wraps:
-        return Source(j % size, nothing + 1, nothing, nothing)
+        return Source(j % size, nothing + 1, nothing, nothing, nothing)
     if _constant(size, ends):
-        return Source(nothing, nothing + 1, nothing, nothing)
+        return Source(nothing, nothing + 1, nothing, nothing, nothing)
     if low.mirror is not None and up.mirror is not None:
         start, length = -low.mirror, _length(size, ends)
         turns, t = np.divmod(2 * j - start, 2 * length)
         beyond = t > length
+        if low.pole and low.mirror == 0:
+            again = (j >= size) & (t == 0)
+            turns, t, beyond = turns - again, t + 2 * length * again, beyond | again
+        if up.pole and up.mirror == 0:
+            beyond = beyond | ((j < 0) & (t == length))
         point = (np.where(beyond, 2 * length - t, t) + start) // 2
         even = low.sign == up.sign
         sums = turns if even else turns % 2
@@ -69,10 +86,12 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
         sign = swap * np.where(beyond, up.sign, 1)
         lower = sums * up.sign * (1 - low.sign)
         upper = swap * np.where(beyond, 1 - up.sign, 0) + sums * (1 - up.sign)
+        opposite = (turns * (low.pole + up.pole) + beyond * up.pole) % 2
     else:
         # What is moved by the one mirror that there may be cannot come back to it.
         below, above = j < 0, j >= size
         point, sign, lower, upper = j, nothing + 1, nothing, nothing
+        opposite = 1 * (below & low.pole) + 1 * (above & up.pole)
         if low.mirror is not None:
             point = np.where(below, -low.mirror - j, j)
             sign, lower = np.where(below, low.sign, 1), np.where(below, 1 - low.sign, 0)
@@ -84,7 +103,8 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
     above = (point >= size) & ~_copies(up)
     lower, upper = lower + np.where(below, sign, 0), upper + np.where(above, sign, 0)
     sign = np.where(below | above, 0, sign)
-    return Source(np.where(sign == 0, 0, np.clip(point, 0, size - 1)), sign, lower, upper)
+    opposite = np.where(sign == 0, 0, opposite)
+    return Source(np.where(sign == 0, 0, np.clip(point, 0, size - 1)), sign, lower, upper, opposite)
 
 
 def _copies(kind: Kind) -> np.bool_:
@@ -93,7 +113,7 @@ def _copies(kind: Kind) -> np.bool_:
 
 
 def _constant(size: int, ends: tuple[Kind, Kind]) -> bool:
-    return size == 1 and ends[0].sign == ends[1].sign == 1
+    return size == 1 and ends[0].sign == ends[1].sign == 1 and not (ends[0].pole or ends[1].pole)
 
 
 def _length(size: int, ends: tuple[Kind, Kind]) -> int:
@@ -113,7 +133,10 @@ def period(size: int, ends: tuple[Kind, Kind]) -> int | None:
         return size
     if ends[0].mirror is None or ends[1].mirror is None:
         return None
-    return _length(size, ends) * (1 if ends[0].sign == ends[1].sign else 2)
+    if any(kind.pole and kind.mirror == 0 for kind in ends):
+        return None  # A row on a pole is the image of no other.
+    alike = ends[0].sign == ends[1].sign and ends[0].pole == ends[1].pole
+    return _length(size, ends) * (1 if alike else 2)
 
 
 @lru_cache(4096)
@@ -126,7 +149,7 @@ def runs(start: int, stop: int, size: int, ends: tuple[Kind, Kind]) -> tuple[Run
     if start >= stop:
         return ()
     if _constant(size, ends):
-        return (Run(Source(0, 1, 0, 0), 0, stop - start),)
+        return (Run(Source(0, 1, 0, 0, 0), 0, stop - start),)
     low, up = ends
     edges = [0, size]
     if low.mirror is not None:
@@ -143,7 +166,7 @@ def runs(start: int, stop: int, size: int, ends: tuple[Kind, Kind]) -> tuple[Run
     lengths = np.diff(np.append(firsts, stop))
     found = source(firsts, size, ends)
     steps = np.where(lengths > 1, source(firsts + 1, size, ends).index - found.index, 0)
-    columns = (each.tolist() for each in (*found, steps, lengths))
+    columns = (np.asarray(each, int).tolist() for each in (*found, steps, lengths))
     return join(Run(Source(*of), step, length) for *of, step, length in zip(*columns, strict=True))
 
 

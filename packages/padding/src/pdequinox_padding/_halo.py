@@ -1,4 +1,8 @@
-"""`halo_pad`: the extension of a field that is split over devices."""
+"""`halo_pad`: the extension of a field that is split over devices.
+
+Over a pole, a device needs the rows of the block half way around, which is one block of the devices
+that share the longitude, or, if these are odd in number, parts of two.
+"""
 
 import functools
 import math
@@ -18,12 +22,19 @@ from ._exchange import exchange, Halo
 from ._pad import (
     AxisExtension,
     AxisWidths,
+    by_place,
     extend_axis,
+    extensions,
+    on_opposite_meridian,
     pad_arguments,
+    places,
     prepare,
+    Signs,
+    signs_of,
     values_of,
     WallPair,
     WallValue,
+    with_signs,
 )
 from ._same import Pairs
 
@@ -54,7 +65,8 @@ def halo_pad(
     widths up to `n`, every width sends one message of so many points to the neighbour, by
     `jax.lax.ppermute`; wider ones fetch what they need from the devices that have it. (The one
     reflection that leaves the block at the width `n` is that of `"neumann"`, for one point more.)
-    Axes that are not split send nothing. The result is exactly linear in the field, affine with a
+    Axes that are not split send nothing. Over a pole, the devices there also exchange these points
+    with the ones half way around it. The result is exactly linear in the field, affine with a
     `value`; the transpose sends what the halos received back, and sums it up.
 
     A "same" convolution with three taps per axis of a field that is split in two directions:
@@ -72,7 +84,7 @@ def halo_pad(
 
     - `x`: The block, of shape `(*leading, n_1, ..., n_D)`.
     - `widths`, `boundary_mode`, `value`: As in [`pdequinox_padding.pad`][]; the boundary is that of
-        the whole field. A `value` per channel is that of the channels of the block.
+        the whole field. A mode or a `value` per channel is that of the channels of the block.
     - `axis_names`: `D` entries, what a `jax.sharding.PartitionSpec` says of these axes: `None` for
         an axis that is not split, the name of the mesh axis that it is split over, or a tuple of
         names, the major one first.
@@ -89,6 +101,9 @@ def halo_pad(
     """
     x, pairs, boundary, values = pad_arguments(x, widths, boundary_mode, value)
     _check_names(axis_names, len(pairs))
+    counts = (math.prod(map(lax.axis_size, _listed(entry))) for entry in axis_names)
+    points = x.shape[x.ndim - len(pairs) :]
+    boundary.check_points([n * p for n, p in zip(points, counts, strict=True)])
     return extend_block(x, pairs, boundary, axis_names, values)
 
 
@@ -98,17 +113,69 @@ def extend_block(
     boundary: Boundary,
     axis_names: AxisNames,
     values: Sequence[WallPair] | None = None,
+    channel_names: Sequence[str] = (),
 ) -> Array:
     """Extends a device's block of a field as [`pdequinox_padding.halo_pad`][] does, without a
     check. For `values`, see `extend`, which extends a whole field.
+
+    If the channels are split too, over the axes `channel_names` of the mesh, the channels of the
+    boundary are those of all devices.
     """
     dtype = x.dtype
     blocks = [_blocks(entry) for entry in axis_names]
     sent = any(any(pair) and split.names for pair, split in zip(widths, blocks, strict=True))
-    x, axes = prepare(x, widths, boundary, values, neighbours=sent)
-    for extension, split in zip(axes, blocks, strict=True):
-        x = _extend_axis(x, extension, split, dtype)
+    x, values = prepare(x, widths, boundary, values, neighbours=sent)
+    first = x.ndim - len(widths)
+
+    def extend_alike(
+        x: Array, axes: Sequence[AxisExtension], run_of_channel: Any = None
+    ) -> Array:
+        for extension, split in zip(axes, blocks, strict=True):
+            ring = extension.ring
+            around = blocks[ring.axis - first] if ring else None
+            x = _extend_axis(x, extension, split, around, dtype, run_of_channel)
+        return x
+
+    if boundary.channels and _listed(tuple(channel_names)):
+        x = _by_place_of_channels(extend_alike, x, widths, boundary, values, channel_names)
+    else:
+        x = by_place(extend_alike, x, widths, boundary, values)
     return x.astype(dtype)
+
+
+def _by_place_of_channels(
+    extend_alike: Any,
+    x: Array,
+    widths: Pairs,
+    boundary: Boundary,
+    values: Sequence[WallPair],
+    names: Sequence[str],
+) -> Array:
+    """Extends a block of channels that are split over devices. Which of them a device has, only it
+    knows: where their sources are in different places, it has an extension for each, and takes for
+    every channel that of its own place.
+    """
+    channel = x.ndim - len(widths) - 1
+    counts = [count for count, _ in boundary.channels]
+    runs_of_all = np.repeat(np.arange(len(counts)), counts)
+    start = lax.axis_index(tuple(names)) * x.shape[channel]
+    run_of_channel = lax.dynamic_slice_in_dim(jnp.asarray(runs_of_all), start, x.shape[channel])
+    where = places(boundary, widths)
+    result = None
+    for place in dict.fromkeys(where):
+        here = [place == other for other in where]
+        alike = [run for run, own in zip(boundary.channels, here, strict=True) if own]
+        axes = extensions(x.ndim, widths, Boundary(alike[0][1], tuple(alike)), values)
+        # The number of each run among those of this place.
+        among = jnp.asarray(np.where(here, np.cumsum(here) - 1, 0))[run_of_channel]
+        extended = extend_alike(x, axes, among)
+        if result is None:
+            result = extended
+        else:
+            own = jnp.asarray(here)[run_of_channel].reshape(-1, *(1 for _ in widths))
+            result = jnp.where(jnp.broadcast_to(own, result.shape), extended, result)
+    assert result is not None
+    return result
 
 
 class Blocks(NamedTuple):
@@ -173,32 +240,132 @@ def _blocks(entry: str | Sequence[str] | None) -> Blocks:
     return Blocks(names, ordered, tuple(devices.tolist()))
 
 
-def _extend_axis(x: Array, extension: AxisExtension, blocks: Blocks, sent_dtype: Any) -> Array:
-    axis, widths, ends, values = extension
+def _extend_axis(
+    x: Array,
+    extension: AxisExtension,
+    blocks: Blocks,
+    around: Blocks | None,
+    sent_dtype: Any,
+    run_of_channel: Any,
+) -> Array:
+    """Extends one axis, of which the device has one of the `blocks`; `around`, of the axis that goes
+    around the poles.
+    """
+    axis, widths, ends, values, *_ = extension
     names, ordered, devices = blocks
-    if not names:
-        return extend_axis(x, *extension)
-    transfers, *halos = exchange(x.shape[axis], len(devices), widths, ends)
+    if not any(widths):
+        return x
+    split_ring = around is not None and around.names
+    if not names and not split_ring and run_of_channel is None:
+        return extend_axis(x, extension)
+    count, size = len(devices), x.shape[axis]
+    transfers, *halos = exchange(size, count, widths, ends)
     strips = [x]
     for start, stop, pairs in transfers:
         permutation = [(devices[sender], devices[receiver]) for sender, receiver in pairs]
         sent = lax.slice_in_dim(x, start, stop, axis=axis).astype(sent_dtype)
         strips.append(lax.ppermute(sent, ordered, permutation).astype(x.dtype))
-    below, above = (_pieces(halo, strips, axis, values, names) for halo in halos)
+
+    def opposite(piece: Array, where: tuple[int, ...]) -> Array:
+        if not split_ring:
+            return on_opposite_meridian(piece, extension.ring)
+        return _from_opposite_blocks(piece, extension, blocks, around, where, sent_dtype)
+
+    if extension.channels:
+        values = (None, None)
+    below, above = (_pieces(halo, strips, axis, values, names, opposite) for halo in halos)
+    if extension.channels:
+        here = lax.axis_index(names) if names else 0
+        offsets = np.arange(-widths[0], 0), np.arange(size, size + widths[1])
+        below, above = (
+            [
+                with_signs(
+                    lax.concatenate(side, axis),
+                    extension,
+                    _signs_of_blocks(where, size, count, here, extension),
+                    run_of_channel,
+                )
+            ]
+            if where.size
+            else []
+            for side, where in zip((below, above), offsets, strict=True)
+        )
     return lax.concatenate([*below, x, *above], axis)
 
 
+def _signs_of_blocks(
+    places: np.ndarray, size: int, count: int, here: Any, extension: AxisExtension
+) -> Signs:
+    """Finds the signs at these places of a block, counted from its first point: the same for all
+    blocks, or those of this one.
+    """
+    of_blocks = [signs_of(block * size + places, size * count, extension) for block in range(count)]
+    tables = (np.stack(column) for column in zip(*of_blocks, strict=True))
+    same = lambda table: table[0] if (table == table[:1]).all() else jnp.asarray(table)[here]
+    return Signs(*map(same, tables))
+
+
 def _pieces(
-    halo: Halo, strips: list[Array], axis: int, values: WallPair, names: tuple[str, ...]
+    halo: Halo,
+    strips: list[Array],
+    axis: int,
+    values: WallPair,
+    names: tuple[str, ...],
+    opposite: Any,
 ) -> list[Array]:
     """Takes what this device has at one side of its block: the devices at the ends of the field
     have something else there than the others.
     """
     (result, _), *others = (
-        ([values_of(run, strips[strip], axis, values) for strip, run in pieces], blocks)
+        (
+            [
+                values_of(
+                    run, strips[strip], axis, values, lambda piece, w=blocks: opposite(piece, w)
+                )
+                for strip, run in pieces
+            ],
+            blocks,
+        )
         for pieces, blocks in halo
     )
     for pieces, blocks in others:
         here = functools.reduce(operator.or_, [lax.axis_index(names) == block for block in blocks])
         result = [jnp.where(here, lax.concatenate(pieces, axis), lax.concatenate(result, axis))]
     return result
+
+
+def _from_opposite_blocks(
+    piece: Array,
+    extension: AxisExtension,
+    blocks: Blocks,
+    around: Blocks,
+    where: tuple[int, ...],
+    sent_dtype: Any,
+) -> Array:
+    """Takes a piece of a block from half way around the pole, on the devices that are `where` along
+    the axis which is extended.
+
+    With `P` blocks of `n` points around it, half way are `P n / 2` points: `P/2` whole blocks if `P`
+    is even, and else `(P-1)/2` and one half. Blocks are there already extended by `l` and `u`
+    points. So the first `l + n/2` places of block `d` are from `n/2` on in block `d + (P-1)/2`, and
+    the others from `l` on in the one after it.
+    """
+    axis, lower, upper = extension.ring
+    count = len(around.devices)
+    both = _blocks((*blocks.names, *around.names))
+
+    def fetch(part: Array, distance: int) -> Array:
+        pairs = [
+            (row * count + (block + distance) % count, row * count + block)
+            for row in where
+            for block in range(count)
+        ]
+        permutation = [(both.devices[sender], both.devices[receiver]) for sender, receiver in pairs]
+        return lax.ppermute(part.astype(sent_dtype), both.ordered, permutation).astype(piece.dtype)
+
+    if count % 2 == 0:
+        return fetch(piece, count // 2)
+    half = (piece.shape[axis] - lower - upper) // 2
+    first = lax.slice_in_dim(piece, half, lower + 2 * half, axis=axis)
+    last = lax.slice_in_dim(piece, lower, lower + half + upper, axis=axis)
+    return lax.concatenate([fetch(first, count // 2), fetch(last, count // 2 + 1)], axis)

@@ -1,7 +1,12 @@
-"""`pad`: the extension of a field over its boundary, as slices and concatenations."""
+"""`pad`: the extension of a field over its boundary, as slices and concatenations.
 
-from collections.abc import Sequence
+Channels whose sources are in the same places are extended together, and get their own signs and
+wall values in what was added; others are extended apart.
+"""
+
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple, no_type_check, SupportsIndex, TypeAlias
 
 import jax.lax as lax
@@ -53,6 +58,17 @@ def pad(
         the value 0 on the walls of a cell-centred grid.
     - `"outflow"`: `x[0]` before, `x[N-1]` after. For open boundaries.
 
+    On latitude-longitude grids, with an even number `K` of points around the pole on the periodic
+    axis, the other ends may be poles. With `k` counting the points around it:
+
+    - `"pole_cell"`: `e[-1-j, k] = x[j, (k + K/2) mod K]`, the same at the upper end. For scalars on
+        grids without points on the pole.
+    - `"pole_cell_odd"`: the same with a minus sign. For the components of vectors, whose unit
+        vectors turn around over the pole.
+    - `"pole_node"`: `e[-j, k] = x[j, (k + K/2) mod K]`, the same at the upper end. For scalars on
+        grids with a row of points on the pole.
+    - `"pole_node_odd"`: the same with a minus sign.
+
     In the codes that users come from, plain "Dirichlet" and "Neumann" on a cell-centred grid mean
     what is called `"dirichlet_cell"` and `"neumann_cell"` here.
 
@@ -75,7 +91,9 @@ def pad(
     - `widths`: `D` entries, one per padded axis, each an integer or a pair `(lower, upper)` of
         integers, at least 0: the number of points to add at the two ends.
     - `boundary_mode`: A name for every axis, or a sequence of `D` entries, each a name or a pair
-        `(lower, upper)` of names. See [`pdequinox_padding.parse_boundary_mode`][].
+        `(lower, upper)` of names. See [`pdequinox_padding.parse_boundary_mode`][]. One of them for
+        every run of channels, the axis before the padded ones, goes in
+        [`pdequinox_padding.per_channel`][].
     - `value`: The Dirichlet value `v` of inhomogeneous walls, in the units of the field; `None` is
         0. For `"dirichlet"` it is the constant outside. For `"dirichlet_node"` and
         `"dirichlet_cell"` it is the wall value that the odd extension is taken about, so that
@@ -88,10 +106,12 @@ def pad(
 
     An array of the dtype of `x` and of shape `(*leading, lower_1 + N_1 + upper_1, ...)`.
 
-    **Raises:** `ValueError` or `TypeError` for widths, modes and values that do not fit `x`, and
-    for axes without points. For open sizes, JAX's error if it cannot decide.
+    **Raises:** `ValueError` or `TypeError` for widths, modes and values that do not fit `x`, for
+    modes of another number of channels, for axes without points, and for an odd number of points
+    around a pole. For open sizes, JAX's error if it cannot decide.
     """
     x, pairs, boundary, values = pad_arguments(x, widths, boundary_mode, value)
+    boundary.check_points(x.shape[x.ndim - len(pairs) :])
     return extend(x, pairs, boundary, values)
 
 
@@ -116,19 +136,34 @@ def extend(
         size of these axes; `None` where there is none.
     """
     dtype = x.dtype
-    x, axes = prepare(x, widths, boundary, values)
-    for each in axes:
-        x = extend_axis(x, *each)
-    return x.astype(dtype)
+    x, values = prepare(x, widths, boundary, values)
+    return by_place(extend_axes, x, widths, boundary, values).astype(dtype)
+
+
+class Ring(NamedTuple):
+    """Says which axis goes around the poles, and by how many points it is already extended."""
+
+    axis: int
+    lower: int
+    upper: int
 
 
 class AxisExtension(NamedTuple):
-    """Says how one axis is extended: which, by what widths, and what is beyond its ends."""
+    """Says how one axis is extended: which, by what widths, and what is beyond its ends, with the
+    wall values there.
+
+    If not all channels have the same signs there, `channels` has the `ends` of each run of them,
+    which are counted along the axis `channel`; `ends` are those of the first. If there are poles,
+    `ring` is what goes around them.
+    """
 
     axis: int
     widths: tuple[int, int]
     ends: tuple[Kind, Kind]
     values: WallPair
+    channel: int
+    channels: tuple[tuple[int, tuple[Kind, Kind]], ...] = ()
+    ring: Ring | None = None
 
 
 def prepare(
@@ -138,9 +173,8 @@ def prepare(
     values: Sequence[WallPair] | None,
     *,
     neighbours: bool = False,
-) -> tuple[Array, list[AxisExtension]]:
-    """Lists how the axes are extended in turn, and converts the field to the dtype in which the
-    transpose sums.
+) -> tuple[Array, list[WallPair]]:
+    """Converts the field and its wall values to the dtype in which the transpose sums.
 
     The transpose sums what goes to the images of a point, to a wall value, and to the `neighbours`
     of a block. The extension itself is exact in either dtype, except with wall values, where it is
@@ -148,16 +182,86 @@ def prepare(
     """
     values = ((None, None),) * len(widths) if values is None else values
     summed = neighbours or any(
-        width and (kind.sign or value is not None)
-        for each in zip(widths, boundary.axes, values, strict=True)
-        for width, kind, value in zip(*each, strict=True)
+        width and (value is not None or any(kind.sign for kind in kinds))
+        for axis, (pair, of_axis) in enumerate(zip(widths, values, strict=True))
+        for width, value, kinds in zip(
+            pair, of_axis, zip(*boundary.ends[axis], strict=True), strict=True
+        )
     )
     if summed:
         x = x.astype(sum_dtype(x.dtype))
     convert = lambda value: None if value is None else value.astype(x.dtype)
-    pairs = [(convert(lower), convert(upper)) for lower, upper in values]
-    axes = range(x.ndim - len(widths), x.ndim)
-    return x, [AxisExtension(*of) for of in zip(axes, widths, boundary.axes, pairs, strict=True)]
+    return x, [(convert(lower), convert(upper)) for lower, upper in values]
+
+
+def places(boundary: Boundary, widths: Pairs) -> list[tuple[Any, ...]]:
+    """Lists, for each run of channels, where the sources of its extension by these widths are. What
+    is beyond one end of a short axis goes on to the other one.
+    """
+    return [
+        tuple(
+            tuple(kind.place for kind in ends) if any(pair) else None
+            for pair, ends in zip(widths, part.axes, strict=True)
+        )
+        for _, part in boundary.parts
+    ]
+
+
+def by_place(
+    extend_alike: Callable[[Array, list[AxisExtension]], Array],
+    x: Array,
+    widths: Pairs,
+    boundary: Boundary,
+    values: Sequence[WallPair],
+) -> Array:
+    """Extends neighbouring channels together whose sources are in the same places, others apart.
+
+    Adds to the widths of an axis what is beyond its ends, for each such run of channels, in the
+    order of the axes.
+    """
+    if len(boundary.parts) == 1 or len(set(where := places(boundary, widths))) == 1:
+        return extend_alike(x, extensions(x.ndim, widths, boundary, values))
+    channel, start, results = x.ndim - len(widths) - 1, 0, []
+    for _, group in groupby(zip(where, boundary.channels, strict=True), lambda pair: pair[0]):
+        runs = tuple(run for _, run in group)
+        stop = start + sum(count for count, _ in runs)
+        of_runs = lambda v, start=start, stop=stop: (
+            v if v is None or v.shape[channel] == 1 else lax.slice_in_dim(v, start, stop, axis=channel)
+        )
+        own = [(of_runs(lower), of_runs(upper)) for lower, upper in values]
+        piece = lax.slice_in_dim(x, start, stop, axis=channel)
+        alike = extensions(x.ndim, widths, Boundary(runs[0][1], runs), own)
+        results.append(extend_alike(piece, alike))
+        start = stop
+    return lax.concatenate(results, channel)
+
+
+def extensions(
+    ndim: int, widths: Pairs, boundary: Boundary, values: Sequence[WallPair]
+) -> list[AxisExtension]:
+    """Lists how the axes of a field are extended in turn, whose channels have their sources in the
+    same places.
+    """
+    first = ndim - len(widths)
+    result = []
+    for axis, (pair, of_axis) in enumerate(zip(widths, values, strict=True)):
+        ends, ring = boundary.ends[axis], None
+        if any(width and kind.pole for width, kind in zip(pair, ends[0], strict=True)):
+            around = boundary.longitude
+            ring = Ring(first + around, *(widths[around] if around < axis else (0, 0)))
+        counts = (count for count, _ in boundary.channels)
+        channels = tuple(zip(counts, ends, strict=True)) if len(set(ends)) > 1 else ()
+        result.append(
+            AxisExtension(first + axis, pair, ends[0], of_axis, first - 1, channels, ring)
+        )
+    return result
+
+
+def extend_axes(x: Array, axes: Sequence[AxisExtension]) -> Array:
+    """Extends the axes of a whole field in turn."""
+    for extension in axes:
+        x = extend_axis(x, extension)
+    return x
 
 
 def pad_arguments(
@@ -168,9 +272,18 @@ def pad_arguments(
     num_spatial_dims = _number_of_axes(widths, x)
     pairs = parse_widths(widths, num_spatial_dims, "widths")
     boundary = Boundary.parse(boundary_mode, num_spatial_dims)
-    if 0 in x.shape[x.ndim - num_spatial_dims :]:
+    leading = x.shape[: x.ndim - num_spatial_dims]
+    if 0 in x.shape[len(leading) :]:
         raise ValueError(f"`x` must have at least one point on every padded axis, got {x.shape}.")
-    odd = sorted({kind.name for pair in boundary.axes for kind in pair if kind.sign < 0})
+    if boundary.channels and not leading:
+        raise ValueError(
+            "`x` must have an axis of channels before the padded ones, which `per_channel` gives "
+            f"their modes, got shape {x.shape} for {num_spatial_dims} entries of `widths`."
+        )
+    boundary.check_channels(*leading[-1:] or (None,))
+    odd = sorted(
+        {k.name for _, part in boundary.parts for pair in part.axes for k in pair if k.sign < 0}
+    )
     if odd and (jnp.issubdtype(x.dtype, jnp.unsignedinteger) or x.dtype == bool):
         raise TypeError(f"`x` must be of a signed dtype to be extended by {odd}, got {x.dtype}.")
     return x, pairs, boundary, _wall_values(value, boundary, x)
@@ -218,7 +331,8 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
     walls_of: dict[int, Array] = {}
     for axis, entry in enumerate(split(value, num_spatial_dims, "padded axis")):
         pair = split(entry, 2, "end of an axis")
-        walls = [kind.takes_value for kind in boundary.axes[axis]]
+        ends = zip(*boundary.ends[axis], strict=True)
+        walls = [any(kind.takes_value for kind in kinds) for kinds in ends]
         given = [part is not None for part in pair]
         if isinstance(entry, tuple):
             misplaced = any(g and not w for g, w in zip(given, walls, strict=True))
@@ -227,7 +341,7 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
         if misplaced:
             raise ValueError(
                 f"`value` must be None where no end is one of {_WITH_VALUE}, got {entry!r} "
-                f"for axis {axis}, whose ends are {boundary.names[axis]}."
+                f"for axis {axis} of `boundary_mode` {boundary.boundary_mode!r}."
             )
         for part, is_given, has_wall in zip(pair, given, walls, strict=True):
             if is_given and has_wall and id(part) not in walls_of:
@@ -241,7 +355,7 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
     if not used and value is not None and not isinstance(value, tuple):
         raise ValueError(
             f"`value` needs an end that is one of {_WITH_VALUE}, got `boundary_mode` "
-            f"{boundary.names}."
+            f"{boundary.boundary_mode!r}."
         )
     return tuple(result)
 
@@ -265,27 +379,129 @@ def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
     return wall.reshape((1,) * missing + shape + ones).astype(sum_dtype(x.dtype))
 
 
-def extend_axis(
-    x: Array, axis: int, widths: tuple[int, int], ends: tuple[Kind, Kind], values: WallPair
-) -> Array:
-    """Extends one axis, as [`pdequinox_padding.pad`][] says."""
+def extend_axis(x: Array, extension: AxisExtension) -> Array:
+    """Extends one axis of a whole field, as [`pdequinox_padding.pad`][] says."""
+    axis, widths, ends, values, *_ = extension
     lower, upper = widths
     size = x.shape[axis]
     if not lower and not upper:
         return x
+    if extension.channels:
+        values = (None, None)
+    opposite = partial(on_opposite_meridian, ring=extension.ring)
     if not isinstance(size, int):
         below, above = _runs_of_open_size(widths, size, ends)
     else:
         every = period(size, ends)
-        if every is not None and lower + upper > _MOST_PIECES * every:
-            return _repeat_period(x, axis, widths, ends, values, every)
-        below, above = runs(-lower, 0, size, ends), runs(size, size + upper, size, ends)
-        if every is not None and len(below) + len(above) >= _MOST_PIECES:
-            return _repeat_period(x, axis, widths, ends, values, every)
-    pieces = [values_of(run, x, axis, values) for run in below]
-    pieces.append(x)
-    pieces.extend(values_of(run, x, axis, values) for run in above)
-    return lax.concatenate(pieces, axis)
+        below, above = (), ()
+        many = every is not None and lower + upper > _MOST_PIECES * every
+        if not many:
+            below, above = runs(-lower, 0, size, ends), runs(size, size + upper, size, ends)
+            many = every is not None and len(below) + len(above) >= _MOST_PIECES
+        if many:
+            assert every is not None
+            whole = _repeat_period(x, axis, widths, ends, values, every, opposite)
+            if not extension.channels:
+                return whole
+            cut = partial(lax.slice_in_dim, whole, axis=axis)
+            beyond = [[cut(0, lower)], [cut(lower + size, lower + size + upper)]]
+            return _joined(x, beyond, extension)
+    beyond = [
+        [values_of(run, x, axis, values, opposite) for run in side] for side in (below, above)
+    ]
+    return _joined(x, beyond, extension)
+
+
+def _joined(x: Array, beyond: Sequence[Sequence[Array]], extension: AxisExtension) -> Array:
+    """Puts what is beyond the two ends of an axis around a field, with the signs of each channel."""
+    axis, widths, *_ = extension
+    below, above = beyond
+    if extension.channels:
+        size = x.shape[axis]
+        # Of an open size, all is within the first image, as for any other that is long enough.
+        size = size if isinstance(size, int) else _long_enough(widths)
+        places = np.arange(-widths[0], 0), np.arange(size, size + widths[1])
+        below, above = (
+            [with_signs(lax.concatenate(side, axis), extension, signs_of(where, size, extension))]
+            if where.size
+            else []
+            for side, where in zip(beyond, places, strict=True)
+        )
+    return lax.concatenate([*below, x, *above], axis)
+
+
+class Signs(NamedTuple):
+    """Says by what each run of channels differs, at every place along an axis, from the field
+    extended by the ends of the first run without wall values: by the factor `sign`, and by so many
+    `lower` and `upper` wall values. All are of shape `(runs, places)`.
+    """
+
+    sign: Any
+    lower: Any
+    upper: Any
+
+
+def signs_of(places: np.ndarray, size: int, extension: AxisExtension) -> Signs:
+    """Finds the signs of all runs of channels at these places of an axis of so many points."""
+    found = [source(places, size, ends) for _, ends in extension.channels]
+    column = lambda name: np.stack([getattr(each, name) for each in found])
+    return Signs(column("sign") * found[0].sign, column("lower"), column("upper"))
+
+
+def with_signs(
+    piece: Array, extension: AxisExtension, signs: Signs, run_of_channel: Any = None
+) -> Array:
+    """Gives each channel of a piece of the extension its own signs and wall values.
+
+    `run_of_channel` counts, for every channel, the run that it belongs to; by default, the runs
+    follow each other.
+    """
+    axis, channel = extension.axis, extension.channel
+    if run_of_channel is None:
+        counts = [count for count, _ in extension.channels]
+        run_of_channel = np.repeat(np.arange(len(counts)), counts)
+
+    def of_channels(table: Any) -> Array:
+        shape = [1] * piece.ndim
+        shape[channel], shape[axis] = len(run_of_channel), piece.shape[axis]
+        known = isinstance(table, np.ndarray) and isinstance(run_of_channel, np.ndarray)
+        rows = (table if known else jnp.asarray(table))[run_of_channel]
+        return jnp.asarray(rows, piece.dtype).reshape(shape)
+
+    def times(factors: Any, value: Array) -> Array:
+        both = jnp.broadcast_shapes(factors.shape, value.shape)
+        return jnp.broadcast_to(factors, both) * jnp.broadcast_to(value, both)
+
+    if not _all(signs.sign, 1):
+        piece = times(of_channels(signs.sign), piece)
+    for weights, value in ((signs.lower, extension.values[0]), (signs.upper, extension.values[1])):
+        if value is not None and not _all(weights, 0):
+            wall = times(of_channels(weights), value)
+            piece = piece + jnp.broadcast_to(wall, piece.shape)
+    return piece
+
+
+def _all(table: Any, value: int) -> bool:
+    return isinstance(table, np.ndarray) and bool((table == value).all())
+
+
+def on_opposite_meridian(piece: Array, ring: Ring) -> Array:
+    """Takes a piece of the field half way around the pole.
+
+    With `K` points around it, of which `h = K/2` are half, and `l` and `u` more that repeat them
+    beyond the two ends, place `k` of the result, `-l <= k < K + u`, is place `k + h` if `k < h`, and
+    place `k - h`, which holds the same, beyond.
+    """
+    axis, lower, upper = ring
+    half = (piece.shape[axis] - lower - upper) // 2
+    first = lax.slice_in_dim(piece, half, lower + 2 * half, axis=axis)
+    last = lax.slice_in_dim(piece, lower, lower + half + upper, axis=axis)
+    return lax.concatenate([first, last], axis)
+
+
+def _long_enough(widths: tuple[int, int]) -> int:
+    """Gives a size of which these widths stay within the first image."""
+    return 2 * sum(widths) + 4
 
 
 def _runs_of_open_size(
@@ -303,7 +519,7 @@ def _runs_of_open_size(
             raise ValueError(
                 f"`widths` must be at most the size of an axis that is left open, got {widths}."
             )
-    like = 2 * sum(widths) + 4
+    like = _long_enough(widths)
 
     def moved(run: Run) -> Run:
         first = run.first
@@ -322,6 +538,7 @@ def _repeat_period(
     ends: tuple[Kind, Kind],
     values: WallPair,
     every: int,
+    opposite: Callable[[Array], Array],
 ) -> Array:
     """Extends one axis by copies of one period of its extension, to which every period adds what
     two walls of different values add.
@@ -329,7 +546,8 @@ def _repeat_period(
     size = x.shape[axis]
     start, total = -widths[0], widths[0] + size + widths[1]
     copies = -(-total // every)
-    one = [values_of(run, x, axis, values) for run in runs(start, start + every, size, ends)]
+    found = runs(start, start + every, size, ends)
+    one = [values_of(run, x, axis, values, opposite) for run in found]
     x = jnp.expand_dims(lax.concatenate(one, axis), axis)
     x = jnp.broadcast_to(x, (*x.shape[:axis], copies, *x.shape[axis + 1 :]))
     ahead = source([start, start + every], size, ends)
@@ -343,8 +561,12 @@ def _repeat_period(
     return lax.slice_in_dim(x, 0, total, axis=axis)
 
 
-def values_of(run: Run, x: Array, axis: int, values: WallPair) -> Array:
-    """Takes the values of the extension in `run`, whose sources are points of `x`."""
+def values_of(
+    run: Run, x: Array, axis: int, values: WallPair, opposite: Callable[[Array], Array]
+) -> Array:
+    """Takes the values of the extension in `run`, whose sources are points of `x`, some of them
+    where `opposite` takes them from.
+    """
     first, step, length = run
     shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
     if first.sign == 0:
@@ -355,6 +577,8 @@ def values_of(run: Run, x: Array, axis: int, values: WallPair) -> Array:
         piece = _slice(x, low, high + 1, axis)
         if step < 0:
             piece = lax.rev(piece, (axis,))
+        if first.opposite:
+            piece = opposite(piece)
         if first.sign < 0:
             piece = -piece
         piece = jnp.broadcast_to(piece, shape)

@@ -5,6 +5,7 @@ from ._conv_transpose import (
     MorePaddingConvTranspose as MorePaddingConvTranspose,
     PhysicsConvTranspose as PhysicsConvTranspose,
 )
+from ._mask import dilate_mask as dilate_mask
 
 
-__version__ = "0.4.1"
+__version__ = "0.5.0"

@@ -20,9 +20,10 @@ from pdequinox_operators.checks import (
     Widths,
     widths,
 )
-from pdequinox_padding import Boundary, BoundaryMode, Ends, same_padding
+from pdequinox_padding import Boundary, BoundaryMode, Ends, PerChannel, same_padding
 
 from ._convolution import forward
+from ._mask import parse_mask, share
 from ._operator import convolve
 
 
@@ -31,7 +32,7 @@ class Bounded(eqx.Module):
     layers share.
     """
 
-    padding_mode: str | tuple[Ends, ...] = eqx.field(static=True)
+    padding_mode: str | tuple[Ends, ...] | PerChannel = eqx.field(static=True)
     boundary: Boundary = eqx.field(static=True)
 
     @no_type_check
@@ -55,8 +56,11 @@ class Bounded(eqx.Module):
         dims = integer(num_spatial_dims, "num_spatial_dims")
         channels = (integer(in_channels, "in_channels"), integer(out_channels, "out_channels"))
         boundary = padding_mode
-        if not isinstance(boundary, Boundary):
+        if isinstance(boundary, Boundary):
+            boundary.check_channels(channels[0], "boundary_mode")
+        else:
             boundary = Boundary.parse(boundary, dims, name="padding_mode", low_level=True)
+            boundary.check_channels(channels[0], "padding_mode")
         super().__init__(
             num_spatial_dims=dims,
             in_channels=channels[0],
@@ -74,8 +78,10 @@ class Bounded(eqx.Module):
         self.boundary = boundary
 
     @property
-    def boundary_mode(self) -> str | tuple[Ends, ...]:
-        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis."""
+    def boundary_mode(self) -> str | tuple[Ends, ...] | PerChannel:
+        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis; one
+        of them for every run of channels, if they differ.
+        """
         return self.boundary.boundary_mode
 
 
@@ -158,12 +164,25 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
         )  # fmt: skip
 
     @no_type_check
-    def __call__(self, x: ArrayLike, *, key: PRNGKeyArray | None = None) -> Array:
+    def __call__(
+        self, x: ArrayLike, *, mask: ArrayLike | None = None, key: PRNGKeyArray | None = None
+    ) -> Array:
         """Applies the layer to one sample; batches go through `jax.vmap`.
+
+        With a `mask`, the points outside of it, as land in an ocean or obstacles in a flow, are
+        missing: whatever they hold, a NaN too, has no influence. Every sum over taps, before the
+        bias, is multiplied by the number of all taps over that of those which are there, and is 0
+        where none is (Liu et al., "Image Inpainting for Irregular Holes Using Partial
+        Convolutions", https://arxiv.org/abs/1804.07723). A point beyond a wall is missing if the
+        point that it repeats is; zeros beyond `"zeros"`, and on a wall node that is not stored, are
+        there. A mask of ones changes nothing. [`pdequinox_physconv.dilate_mask`][] gives the mask
+        of the output.
 
         **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
+        - `mask`: Which points of `x` are there, boolean or of 0 and 1, of shape `(N_1, ..., N_D)`
+            or that of `x`; `None` if all are. (Keyword only.)
         - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
 
         **Returns:**
@@ -176,11 +195,19 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
         """
         del key
         x = sample(x, self.num_spatial_dims, self.in_channels, self.weight.dtype)
+        factor = None
+        if mask is not None:
+            there = parse_mask(mask, self, x.shape[1:])
+            x = jnp.where(jnp.broadcast_to(there, x.shape), x, jnp.zeros((), x.dtype))
+            factor = share(there, self)
         window, extended = forward(
             x.shape[1:], self.kernel_size, self.stride, self.padding, self.dilation, self.groups,
             self.boundary,
         )  # fmt: skip
-        return add_bias(convolve(x, self.weight, window, extended), self.bias)
+        out = convolve(x, self.weight, window, extended)
+        if factor is not None:
+            out = out * jnp.broadcast_to(factor, out.shape)
+        return add_bias(out, self.bias)
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
@@ -239,7 +266,9 @@ class PhysicsConv(MorePaddingConv):
         - `boundary_mode`: What the field is outside of the grid: one of
             [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
             per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
-            See [`pdequinox_padding.pad`][]. (Keyword only.)
+            So `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` has two axes; input channels that
+            differ are given their own by `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`.
+            See [`pdequinox_padding.pad`][] and [`pdequinox_padding.per_channel`][]. (Keyword only.)
         - `zero_bias_init`: Whether the bias starts at zero. (Keyword only.)
         - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
             default float. (Keyword only.)

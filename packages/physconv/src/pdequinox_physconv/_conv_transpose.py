@@ -188,7 +188,9 @@ class PhysicsConvTranspose(MorePaddingConvTranspose):
         - `boundary_mode`: What the field is outside of the grid: one of
             [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
             per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
-            See [`pdequinox_padding.pad`][]. (Keyword only.)
+            So `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` has two axes; input channels that
+            differ are given their own by `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`.
+            See [`pdequinox_padding.pad`][] and [`pdequinox_padding.per_channel`][]. (Keyword only.)
         - `zero_bias_init`: Whether the bias starts at zero. (Keyword only.)
         - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
             default float. (Keyword only.)

@@ -119,6 +119,12 @@ class Extended(NamedTuple):
     widths: Pairs
     boundary: Boundary
 
+    def repeated(self, name: str, count: int) -> "Extended":
+        """Follows the fields when so many of `name` become one with as many times the channels."""
+        if name != self.field:
+            return self
+        return self._replace(boundary=self.boundary.repeated(count))
+
     def own(self, window: Window) -> Shape:
         """Counts the points of the field itself, without its extension."""
         extended = window.column("size" if self.field == "x" else "out")
@@ -147,6 +153,8 @@ def forward(
     """Finds the window of the cross-correlation of an extended field of these sizes: tap `t` of
     output `i` reads the extension at `i * stride + t * dilation - padding[0]`.
     """
+    if boundary.has_poles:
+        boundary.check_points(size)
     own, zeros = _without_zeros(padding, boundary)
     axes = []
     for i, (n, k, s, d) in enumerate(zip(size, taps, stride, dilation, strict=True)):
@@ -169,6 +177,8 @@ def backward(
     its channels swapped: point `i * stride` of that field adds the flipped kernel's tap `t` to
     output `i * stride + t * dilation - padding[0]`.
     """
+    if boundary.has_poles:
+        boundary.check_points(size)
     before, _ = transposed_widths(taps, stride, padding, output_padding, dilation)
     own, zeros = _without_zeros(before, boundary)
     axes = []
@@ -191,12 +201,16 @@ def _check_span(axis: int, size: Any, taps: int, dilation: int) -> None:
 
 
 def _without_zeros(widths: Pairs, boundary: Boundary) -> tuple[Pairs, Pairs]:
-    """Splits widths into those of the extension, and those where it is zero, which a convolution
-    adds by itself.
+    """Splits widths into those of the extension, and those where it is zero for all channels, which
+    a convolution adds by itself.
     """
+    zero = lambda kinds: not any(kind.sign for kind in kinds)
     zeros = tuple(
-        (0 if low.sign else lower, 0 if up.sign else upper)
-        for (lower, upper), (low, up) in zip(widths, boundary.axes, strict=True)
+        tuple(
+            width if zero(kinds) else 0
+            for width, kinds in zip(pair, zip(*boundary.ends[axis], strict=True), strict=True)
+        )
+        for axis, pair in enumerate(widths)
     )
     own = tuple((a - c, b - d) for (a, b), (c, d) in zip(widths, zeros, strict=True))
     return own, zeros

@@ -121,7 +121,7 @@ def _batch(
     batched, members of an ensemble.
     """
     names = OPERANDS[target]
-    apply = partial(trilinear, target=target, window=window, **rest)
+    apply = partial(trilinear, target=target, window=window)
     pairs = list(zip(operands, axes, strict=True))
     size = next(v.shape[i] for v, i in pairs if i is not None)
     first = [v if i is None else jnp.moveaxis(v, i, 0) for v, i in pairs]
@@ -133,7 +133,7 @@ def _batch(
         field = jnp.moveaxis(first[0], 0, lead)
         samples = field.shape[lead + 1]
         field = field.reshape(*field.shape[:lead], size * samples, *field.shape[lead + 2 :])
-        out = apply(field, first[1], members=members)
+        out = apply(field, first[1], members=members, **rest)
         return out.reshape(*out.shape[:lead], size, samples, *out.shape[lead + 1 :]), lead
 
     if batched != [True, True] and not members and window.groups == 1:
@@ -143,7 +143,10 @@ def _batch(
         value = jnp.moveaxis(first[i], 0, at)
         channels = value.shape[at + 1]
         first[i] = value.reshape(*value.shape[:at], size * channels, *value.shape[at + 2 :])
-        out = apply(*first, members=False)
+        # Both the target and the operand have these channels, and either may be the extended field.
+        for name in (target, names[i]):
+            rest["extended"] = rest["extended"].repeated(name, size)
+        out = apply(*first, members=False, **rest)
         return out.reshape(*out.shape[:to], size, channels, *out.shape[to + 1 :]), to
 
     first = [
@@ -152,9 +155,9 @@ def _batch(
     ]
     if members:
         count = first[0].shape[1]
-        out = apply(*(v.reshape(size * count, *v.shape[2:]) for v in first), members=True)
+        out = apply(*(v.reshape(size * count, *v.shape[2:]) for v in first), members=True, **rest)
         return out.reshape(size, count, *out.shape[1:]), 0
-    return apply(*first, members=True), 0
+    return apply(*first, members=True, **rest), 0
 
 
 # Their axes in the operand and in the target.

@@ -92,9 +92,11 @@ def blockwise(
     extended: Extended,
     splits: Sequence[Axes],
     counts: Shape,
+    channels: Axes,
 ) -> Callable[[str, Array, Array], Array]:
     """Makes the task on a device's blocks, of which `shapes` are the shapes. Axis `i` of space is
-    split over the mesh's axes `splits[i]`, to `counts[i]` devices.
+    split over the mesh's axes `splits[i]`, to `counts[i]` devices; the channels of the extended
+    field over the axes `channels`.
     """
     dims, field = len(window.axes), extended.field
     forward = field == "x"
@@ -115,7 +117,8 @@ def blockwise(
         for i, share in shares.items():
             beyond = max(share.start) + share.length - x.shape[lead + i]
             widths[i] = (max(0, -min(share.start)), max(0, beyond))
-        x = extend_block(x, tuple(widths), extended.boundary, [axes or None for axes in splits])
+        names = [axes or None for axes in splits]
+        x = extend_block(x, tuple(widths), extended.boundary, names, channel_names=channels)
         for i, share in shares.items():
             start = tuple(first + widths[i][0] for first in share.start)
             x = _cut(x, lead + i, start, share.length, splits[i])
@@ -177,6 +180,7 @@ def split_task(
         extended,
         splits,
         tuple(map(request.count, splits)),
+        specs[names.index(extended.field)][1 + members],
     )
     summed = (axis for factor, axes in taken.items() if factor not in kinds[-1] for axis in axes)
     channels = [i for i, factor in enumerate(kinds[-1]) if factor in ("o", "c")]

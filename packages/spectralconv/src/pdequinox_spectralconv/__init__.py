@@ -3,4 +3,4 @@
 from ._spectral_conv import SpectralConv as SpectralConv
 
 
-__version__ = "0.4.1"
+__version__ = "0.5.0"

@@ -9,8 +9,10 @@ face.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,11 +29,18 @@ class Basis:
     wavenumbers `k = 0..m-1`, and on a `full` axis, where the field is complex already, another
     group of them, `-m..-1`. Other axes have `m` real functions, by the mirrors and signs of the two
     ends.
+
+    Where other functions take the coefficients than give them, these are `expanded`: they are those
+    of the field's expansion into all of its functions as soon as it is analysed, because the other
+    functions have another sum of squares on the grid. Sines that meet cosines count `from_zero`,
+    as these do: the first of them is 0 everywhere.
     """
 
     ends: tuple[Kind, Kind]
     num_modes: int
     full: bool = False
+    expanded: bool = False
+    from_zero: bool = False
 
     @property
     def periodic(self) -> bool:
@@ -41,7 +50,7 @@ class Basis:
     def limit(self, size: int) -> tuple[int, str]:
         """Says how many modes `size` points hold, as a number and in words."""
         if not self.periodic:
-            return size, "N"
+            return (size + 1, "N + 1") if self.from_zero else (size, "N")
         if self.full:
             return size // 2, "N // 2"
         return size // 2 + 1, "N // 2 + 1 on the last periodic axis"
@@ -81,7 +90,7 @@ class Basis:
             return np.concatenate([k, k - self.num_modes])
         if self.periodic:
             return k
-        return 2 * k + 1 if self.quarter_waves else k + self.odd
+        return 2 * k + 1 if self.quarter_waves else k + (self.odd and not self.from_zero)
 
     def analysis(self, size: int) -> Float[np.ndarray, "..."]:
         """Makes the matrix from the points of an axis to the coefficients.
@@ -90,7 +99,8 @@ class Basis:
         real and an imaginary part come of every real point. On a full axis, where points too have
         two parts, it has the cosines and minus the sines of both groups' waves, whose numbers are
         0 to `m`: its shape is `(N, 2, m + 1)`. Between walls it has the functions themselves,
-        `(N, m)`, and a point on a wall, which is its own mirror image, counts half.
+        `(N, m)`, and a point on a wall, which is its own mirror image, counts half. If they are
+        `expanded`, they come over the sum of their squares on the grid.
         """
         if self.periodic:
             return self._exponentials(size)
@@ -99,22 +109,24 @@ class Basis:
         weights = np.ones(size)
         for end, point in zip(self.ends, (0, -1), strict=True):
             weights[point] *= 0.5 if end.mirror == 0 else 1.0
-        return weights[:, None] * self._waves(size)
+        return weights[:, None] * self._waves(size) * self.scales(size)[0]
 
     def synthesis(self, size: int, from_size: int) -> Float[np.ndarray, "..."]:
         """Makes the matrix from the coefficients, of a field on `from_size` points, to `size`
         points, of the same shape, although it is summed over the last axes.
 
         The real parts of products with the exponentials, on a half axis times `c_k / N`, on a full
-        one times `1 / N`. Between walls the functions over the sum of their squares on the grid.
+        one times `1 / N`. Between walls the functions over the sum of their squares on the grid,
+        unless they are `expanded`.
         """
-        scale = self.scale(from_size)
+        _, scale = self.scales(from_size)
         if self.periodic:
             return self._exponentials(size) * (scale[0] if self.full else scale)
         return (np.ones((1, 1)) if self._single(size) else self._waves(size)) * scale
 
     def scale(self, size: int) -> Float[np.ndarray, " modes"]:
-        """Gives the factors of the coefficients on their way back.
+        """Gives the factors of the coefficients between the sums over the points and the sums over
+        the functions.
 
         Between walls the sum of the squared function over the grid is a quarter of `length`, or
         half of it where the function is 1 or -1 at every point.
@@ -127,6 +139,19 @@ class Basis:
         if self.periodic:
             return np.where(alone, 1.0, 2.0) / size
         return np.where(alone, 2.0, 4.0) / self.length(size)
+
+    def scales(self, size: int) -> tuple[Float[np.ndarray, " modes"], Float[np.ndarray, " modes"]]:
+        """Gives what the analysis has of `scale`, and what the synthesis has."""
+        scale = self.scale(size)
+        ones = np.ones_like(scale)
+        return (scale, ones) if self.expanded else (ones, scale)
+
+    @property
+    def walls(self) -> tuple[tuple[int | None, int], ...]:
+        """Gives the mirrors and signs of both ends. Bases that agree in them have the same
+        functions, whatever their boundary modes are called.
+        """
+        return tuple((kind.mirror, kind.sign) for kind in self.ends)
 
     def _single(self, size: int) -> bool:
         """Tells whether the only point is on both walls: its field is constant."""
@@ -151,6 +176,55 @@ def bases(boundary: Boundary, num_modes: Sequence[int]) -> tuple[Basis, ...]:
         Basis((lower.as_wall(), upper.as_wall()), modes, full=axis in periodic[:-1])
         for axis, ((lower, upper), modes) in enumerate(zip(boundary.axes, num_modes, strict=True))
     )
+
+
+Runs: TypeAlias = tuple[tuple[int, tuple[Basis, ...]], ...]
+"""The runs of a field's channels: how many there are in each, and their functions on every axis."""
+
+
+def runs(
+    boundary: Boundary,
+    out_boundary: Boundary,
+    channels: tuple[int, int],
+    num_modes: Sequence[int],
+) -> tuple[Runs, Runs]:
+    """Finds the bases of all input and of all output channels.
+
+    On an axis where they all have the same functions, these are the basis of either boundary.
+    Otherwise they meet by their wavenumbers.
+
+    **Raises:** `ValueError` if quarter waves would meet others.
+    """
+    sides = [
+        [[count or number, *bases(part, num_modes)] for count, part in side.parts]
+        for side, number in zip((boundary, out_boundary), channels, strict=True)
+    ]
+    for axis in range(len(num_modes)):
+        met = [run[1 + axis] for side in sides for run in side]
+        if len({basis.walls for basis in met}) == 1:
+            continue
+        if len({basis.quarter_waves for basis in met}) == 2:
+            names = sorted({tuple(kind.name for kind in basis.ends) for basis in met})
+            raise ValueError(
+                "`boundary_mode` and `out_boundary_mode` must not have both quarter waves (a value "
+                "at one end, a slope at the other) and whole ones on the same axis, because they "
+                f"have no wavenumber in common, got {names} on spatial axis {axis}."
+            )
+        # Quarter waves count from one half, sines or cosines; sines among themselves from 1.
+        zero = len({basis.odd for basis in met}) == 2 and not met[0].quarter_waves
+        for side in sides:
+            for run in side:
+                odd = run[1 + axis].odd
+                run[1 + axis] = replace(run[1 + axis], expanded=True, from_zero=zero and odd)
+    inputs, outputs = (_merged(side) for side in sides)
+    return inputs, outputs
+
+
+def _merged(side: Sequence[Sequence[Any]]) -> Runs:
+    """Joins neighbours whose functions are the same."""
+    alike = lambda run: [basis.walls for basis in run[1:]]
+    merged = [list(group) for _, group in groupby(side, alike)]
+    return tuple((sum(run[0] for run in group), tuple(group[0][1:])) for group in merged)
 
 
 def _cos(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*shape"]:

@@ -3,16 +3,18 @@ operator, so that a field may be split over a mesh: every device analyses what i
 over the devices is all that they exchange. The product is one, for the sake of CPUs (`_cpu.forms`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from pdequinox_operators import on_auto_axes, one_program, Operator, Shape, Sharding, sum_dtype
 
-from ._basis import Basis
+from ._basis import Basis, Runs
 from ._convolution import gradient, product
 from ._cpu.choice import fits, Method
 from ._cpu.forms import gradient_of_lines, product_of_lines
@@ -20,22 +22,24 @@ from ._sharding import factors, split
 from ._transform import parts_and_groups, transform, turned
 
 
-@partial(one_program, static_argnames=("bases", "output_shape", "method"))
+@partial(one_program, static_argnames=("inputs", "outputs", "output_shape", "method"))
 def spectral_convolve(
     x: Float[Array, "in_channels *spatial"],
     weights: tuple[Float[Array, "groups out_channels in_channels *num_modes"], ...],
-    bases: tuple[Basis, ...],
+    inputs: Runs,
+    outputs: Runs,
     output_shape: tuple[int, ...],
     method: Method = "auto",
 ) -> Float[Array, "out_channels *output_shape"]:
     """Analyses every axis of one sample, multiplies the kept coefficients, and synthesises every
-    axis. The weights are the real parts, and the imaginary ones if there is a periodic axis.
+    axis. The weights are the real parts, and the imaginary ones if there is a periodic axis. The
+    runs of channels of the input, and those of the output, have their own functions each.
 
     Half-precision fields are transformed in float32.
     """
     dtype = sum_dtype(x.dtype)
     out = on_auto_axes(
-        partial(_convolve, bases=bases, shape=output_shape, method=method),
+        partial(_convolve, inputs=inputs, outputs=outputs, shape=output_shape, method=method),
         (weights[0].shape[1], *output_shape),
         lambda x, w, *_: (w[1], *x[1:]),
         x.astype(dtype),
@@ -45,12 +49,38 @@ def spectral_convolve(
 
 
 def _convolve(
-    x: Array, *weights: Array, bases: tuple[Basis, ...], shape: tuple[int, ...], method: Method
+    x: Array,
+    *weights: Array,
+    inputs: Runs,
+    outputs: Runs,
+    shape: tuple[int, ...],
+    method: Method,
 ) -> Array:
-    grid = x.shape[1:]
-    whole = partial(_transform, bases=bases, grid=grid, method=method, transpose=False)
-    z = whole(x, x, points=grid, analysis=True)
-    return whole(multiply(z, weights), x, points=shape, analysis=False)
+    whole = partial(_transform, grid=x.shape[1:], method=method, transpose=False)
+    analysed = partial(whole, points=x.shape[1:], analysis=True)
+    synthesised = partial(whole, points=shape, analysis=False)
+    z = _by_runs(lambda own, bases: analysed(own, own, bases=bases), x, inputs, (0, 2))
+    y = multiply(z, weights)
+    return _by_runs(lambda own, bases: synthesised(own, x, bases=bases), y, outputs, (2, 0))
+
+
+def _by_runs(
+    function: Callable[[Array, tuple[Basis, ...]], Array],
+    value: Array,
+    runs: Runs,
+    channels: tuple[int, int],
+) -> Array:
+    """Applies a transform to every run of channels, which are along these axes before and after."""
+    if len(runs) == 1:
+        ((_, bases),) = runs
+        return function(value, bases)
+    before, after = channels
+    ends = list(accumulate(count for count, _ in runs))
+    blocks = [
+        function(lax.slice_in_dim(value, end - count, end, axis=before), bases)
+        for end, (count, bases) in zip(ends, runs, strict=True)
+    ]
+    return jnp.concatenate(blocks, axis=after)
 
 
 def multiply(

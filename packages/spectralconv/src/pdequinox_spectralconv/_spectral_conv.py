@@ -11,9 +11,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pdequinox_operators.checks import Integer, integer, Integers, integers, parameter_dtype, sample
-from pdequinox_padding import Boundary, BoundaryMode, Ends
+from pdequinox_padding import Boundary, BoundaryMode, Ends, PerChannel
 
-from ._basis import bases
+from ._basis import runs, Runs
 from ._cpu.choice import Method, METHODS
 from ._operator import spectral_convolve
 
@@ -53,6 +53,35 @@ class SpectralConv(eqx.Module):
     With identity matrices the layer is the projection onto the kept modes, with one exception: a
     mode of wavenumber `-m` on a periodic axis other than the last, and 0 (or half the number of
     points) on the last, counts half, because its partner at `+m` is not kept.
+
+    **Modes per channel.** By `pdequinox_padding.per_channel` the channels of the input have
+    functions of their own, and by `out_boundary_mode` those of the output. On an axis where all of
+    them have the same, these are as above. On any other axis they meet by their wavenumbers: with
+    `k = 0..m-1`,
+
+    | ends of a channel | functions |
+    |---|---|
+    | even and even | `cos(pi k t)` |
+    | odd and odd | `sin(pi k t)`, of which that of `k = 0` is 0 |
+    | even and odd | `cos(pi (k + 1/2) t)`, which meet quarter waves only |
+    | odd and even | `sin(pi (k + 1/2) t)`, which meet quarter waves only |
+
+    Output channel `o` is `sum over k of (sum over i of W_k[o, i] X_k[i]) f_k^o(t)`, with the
+    functions `f_k^o` of that channel. `X_k[i]` is the coefficient in the expansion of channel `i`
+    into its own `N` functions, and 0 for a sine of `k = 0`: a weight that has this sine at either
+    side has no influence. `t` is from wall to wall of each channel's own grid: walls may be at
+    nodes for one channel and at faces for another.
+
+    Differentiation turns cosines into sines of the same wavenumber. So the gradient of a pressure
+    that is even at the walls is one such layer, and the divergence of a velocity that slips along
+    them is another: with a distance `L` between the walls, `W_k` is `-pi k / L` from a cosine to a
+    sine, `pi k / L` from a sine to a cosine, and `2 pi i k / L` along a period `L`.
+
+    **Out of reach.** A field with another value than 0 at an odd wall is projected away: subtract
+    one function with that value first (a lifting), and add it again afterwards. There is no bias,
+    and fields are real. Points are equidistant, with one exception: over the index of a
+    `"neumann_cell"` or `"neumann_node"` axis, the cosines are Chebyshev polynomials of the position
+    on Gauss or Gauss-Lobatto nodes, `cos(pi t)`. Poles have no basis of waves.
     """
 
     weights_real: Float[Array, "groups out_channels in_channels *num_modes"]
@@ -62,6 +91,7 @@ class SpectralConv(eqx.Module):
     out_channels: int = eqx.field(static=True)
     num_modes: tuple[int, ...] = eqx.field(static=True)
     boundary: Boundary = eqx.field(static=True)
+    out_boundary: Boundary = eqx.field(static=True)
     method: Method = eqx.field(static=True)
 
     @no_type_check
@@ -74,6 +104,7 @@ class SpectralConv(eqx.Module):
         *,
         key: PRNGKeyArray,
         boundary_mode: BoundaryMode = "periodic",
+        out_boundary_mode: BoundaryMode | None = None,
         weight_scale: float | None = None,
         method: Method = "auto",
         dtype: Any = None,
@@ -88,12 +119,19 @@ class SpectralConv(eqx.Module):
         - `out_channels`: The number of output channels.
         - `num_modes`: The number `m` of modes, an integer for every axis or a sequence of `D`
             integers. An axis of `N` points holds at most `N // 2 + 1` modes if it is the last
-            periodic one, `N // 2` if it is another periodic one, and `N` between walls.
+            periodic one, `N // 2` if it is another periodic one, and `N` between walls (`N + 1` for
+            sines that meet cosines, of which the first is 0). neuraloperator's `n_modes` counts
+            both signs: its `(16, 16)` is `(8, 9)` here.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
         - `boundary_mode`: What the field is outside of the grid: one of
             [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
             per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
-            See [`pdequinox_padding.pad`][]. (Keyword only.)
+            So `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` has two axes; input channels that
+            differ are given their own by `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`.
+            See [`pdequinox_padding.pad`][] and [`pdequinox_padding.per_channel`][]. (Keyword only.)
+        - `out_boundary_mode`: That of the output, in the same forms. `None` is that of the input,
+            which must have one mode for all channels then, or as many channels as the output. Both
+            are periodic on the same axes. (Keyword only.)
         - `weight_scale`: The standard deviation of the initial weights' real and imaginary parts.
             `None` is `1 / (in_channels * out_channels)`, after pdequinox, which makes the output
             small, the more so with many channels. `(2 * in_channels)**-0.5` (`in_channels**-0.5`
@@ -122,7 +160,9 @@ class SpectralConv(eqx.Module):
         self.in_channels = integer(in_channels, "in_channels")
         self.out_channels = integer(out_channels, "out_channels")
         self.num_modes = integers(num_modes, self.num_spatial_dims, "num_modes")
-        self.boundary = Boundary.parse(boundary_mode, self.num_spatial_dims)
+        self.boundary = self._boundary(boundary_mode, self.in_channels, "boundary_mode")
+        self.out_boundary = self._out_boundary(out_boundary_mode)
+        self._runs()  # Raises where they do not meet.
         parsed_dtype = parameter_dtype(dtype)
         scale = self._weight_scale(weight_scale)
         if transform is not None:
@@ -146,6 +186,44 @@ class SpectralConv(eqx.Module):
         if num_periodic:
             self.weights_imag = scale * jr.normal(imag_key, shape, parsed_dtype)
 
+    def _boundary(self, boundary_mode: Any, channels: int, name: str) -> Boundary:
+        boundary = Boundary.parse(boundary_mode, self.num_spatial_dims, name=name)
+        boundary.check_channels(channels, name)
+        if boundary.has_poles:
+            raise ValueError(
+                f"`{name}` must not have poles, because there are no waves that satisfy them on "
+                f"every axis, got {boundary.boundary_mode!r}. Convolutions take them "
+                "(`PhysicsConv` of pdequinox-physconv)."
+            )
+        return boundary
+
+    def _out_boundary(self, boundary_mode: Any) -> Boundary:
+        if boundary_mode is None:
+            if len(self.boundary.parts) == 1:
+                ((_, same),) = self.boundary.parts
+                return same
+            if self.in_channels == self.out_channels:
+                return self.boundary
+            raise ValueError(
+                "`out_boundary_mode` is required where `boundary_mode` is per channel and the "
+                f"output has other channels: {self.out_channels} here, whose modes do not follow "
+                f"from those of the {self.in_channels} of the input, "
+                f"{self.boundary.boundary_mode!r}."
+            )
+        boundary = self._boundary(boundary_mode, self.out_channels, "out_boundary_mode")
+        for axis, ends in enumerate(zip(self.boundary.axes, boundary.axes, strict=True)):
+            if len({lower.wraps for lower, _ in ends}) == 2:
+                raise ValueError(
+                    "`out_boundary_mode` must be periodic on the same axes as `boundary_mode`, got "
+                    f"{boundary.boundary_mode!r} and {self.boundary.boundary_mode!r}, which differ "
+                    f"on spatial axis {axis}."
+                )
+        return boundary
+
+    def _runs(self) -> tuple[Runs, Runs]:
+        channels = (self.in_channels, self.out_channels)
+        return runs(self.boundary, self.out_boundary, channels, self.num_modes)
+
     def _weight_scale(self, weight_scale: Any) -> float:
         if weight_scale is None:
             return 1 / (self.in_channels * self.out_channels)
@@ -161,9 +239,16 @@ class SpectralConv(eqx.Module):
         return scale
 
     @property
-    def boundary_mode(self) -> str | tuple[Ends, ...]:
-        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis."""
+    def boundary_mode(self) -> str | tuple[Ends, ...] | PerChannel:
+        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis, or
+        one of these per channel.
+        """
         return self.boundary.boundary_mode
+
+    @property
+    def out_boundary_mode(self) -> str | tuple[Ends, ...] | PerChannel:
+        """Gives the output's boundary mode, spelled as the input's."""
+        return self.out_boundary.boundary_mode
 
     @no_type_check
     def __call__(
@@ -201,24 +286,30 @@ class SpectralConv(eqx.Module):
                 "`x` must have known sizes along the axes of space, because the modes of a "
                 f"`SpectralConv` depend on them, got shape {x.shape}; only the batch may be open."
             )
-        axes = bases(self.boundary, self.num_modes)
-        shapes = {"": x.shape[1:]}
+        shape, where = x.shape[1:], ""
         if output_shape is not None:
-            shapes[" of `output_shape`"] = integers(output_shape, dims, "output_shape")
-        for where, shape in shapes.items():
-            for axis, (size, basis) in enumerate(zip(shape, axes, strict=True)):
-                limit, formula = basis.limit(size)
-                if basis.num_modes > limit:
-                    raise ValueError(
-                        f"`num_modes` must be at most {limit} on spatial axis {axis}{where}, which "
-                        f"has {size} points ({formula}), got {basis.num_modes}."
-                    )
-        *_, shape = shapes.values()
+            shape = integers(output_shape, dims, "output_shape")
+            where = " of `output_shape`"
+        inputs, outputs = self._runs()
+        _check_modes(inputs, x.shape[1:], "")
+        _check_modes(outputs, shape, where)
         weights = (self.weights_real, self.weights_imag)
         given = tuple(w for w in weights if w is not None)
-        return spectral_convolve(x, given, axes, shape, self.method)
+        return spectral_convolve(x, given, inputs, outputs, shape, self.method)
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
         """Gives `(inf, inf)` for every axis: every output depends on every input."""
         return ((math.inf, math.inf),) * self.num_spatial_dims
+
+
+def _check_modes(channels: Runs, shape: tuple[int, ...], where: str) -> None:
+    """Checks that a grid holds all modes of all channels."""
+    for _, bases in channels:
+        for axis, (size, basis) in enumerate(zip(shape, bases, strict=True)):
+            limit, formula = basis.limit(size)
+            if basis.num_modes > limit:
+                raise ValueError(
+                    f"`num_modes` must be at most {limit} on spatial axis {axis}{where}, which has "
+                    f"{size} points ({formula}), got {basis.num_modes}."
+                )

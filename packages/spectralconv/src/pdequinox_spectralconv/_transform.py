@@ -85,7 +85,7 @@ def analyse(
     extended = extend(z, ((0, period - size),), Boundary((basis.ends,)))
     both = fourier(extended, int(k[-1]) + 1)
     both = lax.slice_in_dim(both, int(k[0]), None, _stride(basis), axis=-1)
-    turn = _turn(basis, size) / images
+    turn = _turn(basis, size) / images * basis.scales(size)[0]
     z = both[..., 0, :] * along_last(turn[0], z) + both[..., 1, :] * along_last(turn[1], z)
     return jnp.moveaxis(z, -1, place)
 
@@ -128,7 +128,7 @@ def synthesise(
         return jnp.moveaxis(_dot(matrix, (1,), z, (place,)), 0, place)
     z = jnp.moveaxis(z, place, -1)
     assert from_size is not None
-    scale = basis.scale(from_size)
+    _, scale = basis.scales(from_size)
     if basis.full:
         z = _split_groups(z * along_last(scale * size, z))
         z = lax.complex(z[0], z[1])
@@ -300,12 +300,13 @@ def _stride(basis: Basis) -> int:
 def _turn(basis: Basis, size: int) -> np.ndarray:
     """The factors `(u, v)` that make of a field's Fourier coefficients `X`, by `u Re X + v Im X`,
     the sums with functions of the angle from the lower wall and not from the first point: the real
-    part of `X exp(i a)` for cosines, minus its imaginary part for sines. Its transpose makes of a
-    sine or cosine its Fourier coefficient.
+    part of `X exp(i a)` for cosines, minus its imaginary part for sines, of which that with the
+    wavenumber 0 is 0. Its transpose makes of a sine or cosine its Fourier coefficient.
     """
-    a = -np.pi * basis.start * basis.wavenumbers / basis.period(size)
+    k = basis.wavenumbers
+    a = -np.pi * basis.start * k / basis.period(size)
     cos, sin = np.cos(a), np.sin(a)
-    return np.stack([-sin, -cos] if basis.odd else [cos, -sin])
+    return np.where(k == 0, 0.0, [-sin, -cos]) if basis.odd else np.stack([cos, -sin])
 
 
 def transform(
