@@ -116,9 +116,7 @@ def crossing(settings: Settings) -> Float[np.ndarray, "T+1 3 lat lon"]:
         ]
     )
     h = sphere.bell(points, centres, np.full(len(centres), 1 / 3))[:, None]
-    winds = np.broadcast_to(
-        sphere.wind(axis, latitude, longitude), (len(h), 2, *points.shape[:-1])
-    )
+    winds = np.broadcast_to(sphere.wind(axis, latitude, longitude), (len(h), 2, *points.shape[:-1]))
     return np.concatenate([h, winds], axis=1).astype(np.float32)
 
 

@@ -1,5 +1,5 @@
-"""Measures what modes per channel and poles cost: the time of a layer with them, over that of the same
-layer with one mode for all channels, in context, on the JAX at hand and on the newest.
+"""Measures what modes per channel and poles cost: the time of a layer with them, over that of the
+same layer with one mode for all channels, in context, on the JAX at hand and on the newest.
 """
 
 import signal
@@ -59,7 +59,8 @@ def main() -> None:
                 able = {
                     pair: library
                     for pair, library in libraries.items()
-                    if "unsupported" not in library.prepare(Task(row, what, "context"), kind=pair[1])
+                    if "unsupported"
+                    not in library.prepare(Task(row, what, "context"), kind=pair[1])
                 }
                 times = measure(able, options.rounds, options.seconds)
                 ratios: dict[str, Any] = {}

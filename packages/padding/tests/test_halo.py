@@ -309,7 +309,9 @@ def test_blocks_over_poles(names, ends):
             field = x if order == slice(None) else x.swapaxes(1, 2)
             pads = lambda x, w=widths[order], m=mode[order], n=names[order]: halo_pad(x, w, m, n)
             whole = jax.jit(
-                lambda x, w=widths[order], m=mode[order], n=names[order]: windows(pad(x, w, m), w, n)
+                lambda x, w=widths[order], m=mode[order], n=names[order]: windows(
+                    pad(x, w, m), w, n
+                )
             )
             spread = sharded(pads, (None, *names[order]))
             expected = whole(field)
@@ -337,7 +339,7 @@ def test_an_odd_number_of_blocks_around_the_pole():
 
 @pytest.mark.usefixtures("x64")
 def test_only_devices_at_the_poles_exchange_over_them():
-    """Of four blocks of latitude and two of longitude, the first and the last row, two devices each."""
+    """Of four blocks of latitude by two of longitude, the two in the first and in the last row."""
     x = jax.ShapeDtypeStruct((3, 16, 8), float)
     pads = sharded(
         lambda x: halo_pad(x, [(1, 1), 0], ["pole_cell", "periodic"], [("a", "b"), "c"]),

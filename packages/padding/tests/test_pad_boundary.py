@@ -122,8 +122,8 @@ def test_every_kind_has_a_formula_in_the_oracle(kind):
 def test_rows_hold_together(kind):
     assert (kind.mirror is None) == (kind.mirror not in (0, 1, 2))
     assert kind.sign in ((-1, 1) if kind.mirror is not None else (0, 1))
-    # An odd mirror on a stored node would hold that node at the wall's value; on a pole it says what
-    # stands on the opposite meridian.
+    # An odd mirror on a stored node would hold that node at the wall's value; on a pole it says
+    # what stands on the opposite meridian.
     assert (kind.mirror, kind.sign) != (0, -1) or kind.pole
     # Between walls, every end has a mirror for the waves of a spectral layer.
     wall = kind.as_wall()

@@ -146,15 +146,13 @@ def test_a_turn_of_the_sphere_commutes_with_the_layer(x64):
 @pytest.mark.parametrize("kind", [PhysicsConv, PhysicsConvTranspose])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_transforms_of_what_differs_per_channel(kind, groups, x64):
-    """Over fields, over weights, over both and over cotangents, each against one at a time; and what
-    is transposed is the adjoint.
+    """Over fields, over weights, over both and over cotangents, each against one at a time; and
+    what is transposed is the adjoint.
     """
 
     def make(key):
         mode = MODES["places"]
-        return kind(
-            2, 4, 6, 3, 2, groups=groups, boundary_mode=mode, use_bias=False, key=key
-        )
+        return kind(2, 4, 6, 3, 2, groups=groups, boundary_mode=mode, use_bias=False, key=key)
 
     ensemble, xs = eqx.filter_vmap(make)(jr.split(KEY, 3)), normal((3, 4, 5, 4))
     members = [jax.tree.map(lambda leaf, i=i: leaf[i], ensemble) for i in range(3)]
@@ -193,7 +191,9 @@ def test_transforms_of_what_differs_per_channel(kind, groups, x64):
             "fields": lambda layer, x, y: first(x),
             "weights": lambda layer, x, y: layer(xs[0]),
             "both": lambda layer, x, y: layer(x),
-            "gradients by the weights of each sample": lambda layer, x, y: by_weight(first, x, y)[0],
+            "gradients by the weights of each sample": lambda layer, x, y: by_weight(first, x, y)[
+                0
+            ],
             "gradients by the weights, of many cotangents": lambda layer, x, y: by_weight(
                 first, xs[0], y
             )[0],
@@ -245,7 +245,7 @@ def test_channels_and_modes_must_agree(kind):
         kind(1, 3, 2, 3, boundary_mode=mode, key=KEY)
     kind(1, 2, 3, 3, boundary_mode=mode, key=KEY)
     globe = kind(2, 1, 1, 3, boundary_mode=["pole_cell", "periodic"], key=KEY)
-    with pytest.raises(ValueError, match="even number of points along the longitude.*got 5"):
+    with pytest.raises(ValueError, match=r"even number of points along the longitude.*got 5"):
         globe(jnp.zeros((1, 4, 5)))
 
 

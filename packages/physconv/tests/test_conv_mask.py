@@ -140,9 +140,9 @@ def test_a_constant_stays_one_along_a_coast():
 
 
 def test_masks_of_a_batch_and_an_ensemble(x64):
-    layers = eqx.filter_vmap(
-        lambda key: PhysicsConv(1, 4, 3, 3, boundary_mode=DIFFERENT, key=key)
-    )(jr.split(KEY, 2))
+    layers = eqx.filter_vmap(lambda key: PhysicsConv(1, 4, 3, 3, boundary_mode=DIFFERENT, key=key))(
+        jr.split(KEY, 2)
+    )
     draw = np.random.default_rng(5)
     x, mask = jnp.asarray(draw.standard_normal((2, 4, 6))), jnp.asarray(draw.random((2, 6)) < 0.6)
     apply = eqx.filter_vmap(lambda layer, x, m: layer(x, mask=m))

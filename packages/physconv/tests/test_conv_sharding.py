@@ -164,7 +164,10 @@ GLOBE = per_channel((1, ["pole_cell", "periodic"]), (2, ["pole_cell_odd", "perio
 PLAIN |= {
     "modes per channel": (
         Case(
-            conv(2, 3, 5, 3, boundary_mode=OF_CHANNELS), (2, 3, 16, 6), dict(a=8), P(None, None, "a")
+            conv(2, 3, 5, 3, boundary_mode=OF_CHANNELS),
+            (2, 3, 16, 6),
+            dict(a=8),
+            P(None, None, "a"),
         ),
         2 * 3 * 12,
     ),
@@ -205,7 +208,8 @@ BLOCKS = {
         P(None, "b", "a"), P(None, "b"),
     ),
     "groups": (
-        conv(1, 8, 8, 5, groups=4, boundary_mode=PLACES), (2, 8, 12), dict(a=4), P(None, "a"), P("a"),
+        conv(1, 8, 8, 5, groups=4, boundary_mode=PLACES), (2, 8, 12), dict(a=4),
+        P(None, "a"), P("a"),
     ),
     "batch, channels and space": (
         conv(1, 8, 6, 5, dilation=2, boundary_mode=PLACES), (4, 8, 8), dict(a=2, b=2, c=2),

@@ -53,8 +53,8 @@ class Run(NamedTuple):
 # for every integer q. An odd mirror on a point that is not stored (t = 0 or t = L) says that this
 # point has the wall's value. If L = 0, all points are images of the only one.
 #
-# Each passage of a pole goes to the opposite meridian, so that e(t + 2L q) is there if the number of
-# passages is odd: p_l q + p_u q, and p_u more beyond t = L, with p = 1 for a pole, else 0.
+# Each passage of a pole goes to the opposite meridian, so that e(t + 2L q) is there if the number
+# of passages is odd: p_l q + p_u q, and p_u more beyond t = L, with p = 1 for a pole, else 0.
 #
 # A vector on a pole may be stored, although the odd mirror there says that it is minus the one on
 # the opposite meridian. A row on a pole is therefore never taken as an image of itself: from above

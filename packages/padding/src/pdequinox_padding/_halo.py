@@ -127,9 +127,7 @@ def extend_block(
     x, values = prepare(x, widths, boundary, values, neighbours=sent)
     first = x.ndim - len(widths)
 
-    def extend_alike(
-        x: Array, axes: Sequence[AxisExtension], run_of_channel: Any = None
-    ) -> Array:
+    def extend_alike(x: Array, axes: Sequence[AxisExtension], run_of_channel: Any = None) -> Array:
         for extension, split in zip(axes, blocks, strict=True):
             ring = extension.ring
             around = blocks[ring.axis - first] if ring else None
@@ -248,8 +246,8 @@ def _extend_axis(
     sent_dtype: Any,
     run_of_channel: Any,
 ) -> Array:
-    """Extends one axis, of which the device has one of the `blocks`; `around`, of the axis that goes
-    around the poles.
+    """Extends one axis, of which the device has one of the `blocks`; `around` are those of the axis
+    that goes around the poles.
     """
     axis, widths, ends, values, *_ = extension
     names, ordered, devices = blocks
@@ -345,8 +343,8 @@ def _from_opposite_blocks(
     """Takes a piece of a block from half way around the pole, on the devices that are `where` along
     the axis which is extended.
 
-    With `P` blocks of `n` points around it, half way are `P n / 2` points: `P/2` whole blocks if `P`
-    is even, and else `(P-1)/2` and one half. Blocks are there already extended by `l` and `u`
+    With `P` blocks of `n` points around it, half way are `P n / 2` points: `P/2` blocks if `P` is
+    even, and else `(P-1)/2` and one half. Blocks are there already extended by `l` and `u`
     points. So the first `l + n/2` places of block `d` are from `n/2` on in block `d + (P-1)/2`, and
     the others from `l` on in the one after it.
     """

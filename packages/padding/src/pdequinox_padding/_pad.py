@@ -226,7 +226,9 @@ def by_place(
         runs = tuple(run for _, run in group)
         stop = start + sum(count for count, _ in runs)
         of_runs = lambda v, start=start, stop=stop: (
-            v if v is None or v.shape[channel] == 1 else lax.slice_in_dim(v, start, stop, axis=channel)
+            v
+            if v is None or v.shape[channel] == 1
+            else lax.slice_in_dim(v, start, stop, axis=channel)
         )
         own = [(of_runs(lower), of_runs(upper)) for lower, upper in values]
         piece = lax.slice_in_dim(x, start, stop, axis=channel)
@@ -413,7 +415,7 @@ def extend_axis(x: Array, extension: AxisExtension) -> Array:
 
 
 def _joined(x: Array, beyond: Sequence[Sequence[Array]], extension: AxisExtension) -> Array:
-    """Puts what is beyond the two ends of an axis around a field, with the signs of each channel."""
+    """Puts what is beyond the two ends of an axis around a field, with each channel's signs."""
     axis, widths, *_ = extension
     below, above = beyond
     if extension.channels:
@@ -489,8 +491,8 @@ def on_opposite_meridian(piece: Array, ring: Ring) -> Array:
     """Takes a piece of the field half way around the pole.
 
     With `K` points around it, of which `h = K/2` are half, and `l` and `u` more that repeat them
-    beyond the two ends, place `k` of the result, `-l <= k < K + u`, is place `k + h` if `k < h`, and
-    place `k - h`, which holds the same, beyond.
+    beyond the two ends, place `k` of the result, `-l <= k < K + u`, is place `k + h` if `k < h`,
+    and place `k - h`, which holds the same, beyond.
     """
     axis, lower, upper = ring
     half = (piece.shape[axis] - lower - upper) // 2

@@ -79,8 +79,8 @@ class Bounded(eqx.Module):
 
     @property
     def boundary_mode(self) -> str | tuple[Ends, ...] | PerChannel:
-        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis; one
-        of them for every run of channels, if they differ.
+        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis;
+        one of them for every run of channels, if they differ.
         """
         return self.boundary.boundary_mode
 

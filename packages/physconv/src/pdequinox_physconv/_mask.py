@@ -3,9 +3,9 @@ what comes of it.
 
 For each output, the taps are counted that read a point which is missing: a convolution of what is
 missing, as ones, with a kernel of ones (G. Liu et al., "Image Inpainting for Irregular Holes Using
-Partial Convolutions", https://arxiv.org/abs/1804.07723, equation 1). A point beyond a wall is missing
-if the point that it repeats is, whatever the sign; where none is repeated, as by `"zeros"`, it is
-there.
+Partial Convolutions", https://arxiv.org/abs/1804.07723, equation 1). A point beyond a wall is
+missing if the point that it repeats is, whatever the sign; where none is repeated, as by `"zeros"`,
+it is there.
 """
 
 from math import prod
@@ -87,8 +87,8 @@ def share(mask: Bool[Array, "channels *spatial"], layer: "MorePaddingConv") -> A
 
 
 def dilate_mask(mask: ArrayLike, layer: "MorePaddingConv") -> Bool[Array, "*shape"]:
-    """Finds the points of a layer's output that some tap on the mask contributes to: the mask of the
-    next layer.
+    """Finds the points of a layer's output that some tap on the mask contributes to: the mask of
+    the next layer.
 
     **Arguments:**
 

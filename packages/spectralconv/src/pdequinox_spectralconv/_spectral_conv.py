@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pdequinox_operators.checks import Integer, integer, Integers, integers, parameter_dtype, sample
 from pdequinox_padding import Boundary, BoundaryMode, Ends, PerChannel
 
-from ._basis import runs, Runs
+from ._basis import Runs, runs
 from ._cpu.choice import Method, METHODS
 from ._operator import spectral_convolve
 
