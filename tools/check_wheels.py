@@ -2,8 +2,8 @@
 
 Builds all sdists, and from them the wheels, in a temporary folder. Each wheel is then installed by
 itself into a fresh environment outside the checkout, compared with what its `pyproject.toml`
-declares, imported with warnings as errors, and tested. With `--lowest`, all wheels go together into
-one environment with the lowest versions that they declare, and are tested there.
+declares, imported with warnings as errors, and tested. With `--lowest`, each has the lowest versions
+that it and what it needs declare, and is tested with these.
 
 The distributions, their import names, versions, dependencies and test requirements are read from
 the `pyproject.toml` files.
@@ -492,33 +492,41 @@ def check_lowest(
     skip_tests: bool,
     report: Report,
 ) -> None:
-    siblings = {canonicalize_name(package.name) for package in packages}
-    environment = Environment(wheels.parent / "lowest", python)
-    # Direct requirements, to uv, are those of its command line, and not those of the wheels in it.
-    direct = dict.fromkeys(
-        str(requirement)
-        for package in chosen
-        for name, requirement in package.dependencies.items()
-        if name not in siblings
-    )
-    process = environment.install(
-        "--find-links", wheels, "--resolution", "lowest-direct", *direct,
-        *(wheel_of(package, wheels) for package in chosen),
-    )  # fmt: skip
-    if not report.check("lowest: wheels install", failure(process)):
-        return
+    siblings = {canonicalize_name(package.name): package for package in packages}
+    tested = []
     for package in chosen:
+        needed, pending = [], [package]
+        while pending:
+            needed.append(pending.pop())
+            named = [siblings[name] for name in needed[-1].dependencies if name in siblings]
+            pending += [sibling for sibling in named if sibling not in (*needed, *pending)]
+        environment = Environment(wheels.parent / f"lowest-{package.stem}", python)
+        # Direct requirements, to uv, are those of its command line, and not those of the wheels in
+        # it.
+        direct = dict.fromkeys(
+            str(requirement)
+            for own in needed
+            for name, requirement in own.dependencies.items()
+            if name not in siblings
+        )
+        process = environment.install(
+            "--find-links", wheels, "--resolution", "lowest-direct", *direct,
+            *(wheel_of(own, wheels) for own in needed),
+        )  # fmt: skip
+        if not report.check(f"lowest: wheel of {package.name} installs", failure(process)):
+            continue
         process = environment.call("-W", "error", "-I", "-c", IMPORT, package.module)
         what = f"lowest: {package.name} imports, without a warning"
         if not report.check(what, failure(process)):
-            return
-    found = last_line(environment.call("-I", "-c", INVENTORY))["distributions"]
-    installed = {canonicalize_name(name): details for name, details in found.items()}
-    versions = ", ".join(f"{name} {details[0]}" for name, details in sorted(installed.items()))
-    what = f"lowest: declared lower bounds are installed ({versions})"
-    report.check(what, lowest_problems(chosen, siblings, installed))
+            continue
+        found = last_line(environment.call("-I", "-c", INVENTORY))["distributions"]
+        installed = {canonicalize_name(name): details for name, details in found.items()}
+        versions = ", ".join(f"{name} {details[0]}" for name, details in sorted(installed.items()))
+        what = f"lowest: declared lower bounds are installed ({versions})"
+        report.check(what, lowest_problems(needed, siblings, installed))
+        tested.append((package, environment))
     if not skip_tests:
-        check_tests([(package, environment) for package in chosen], packages, report)
+        check_tests(tested, packages, report)
 
 
 def main() -> int:
