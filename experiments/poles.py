@@ -104,8 +104,8 @@ def make_data(
 
 
 def crossing(settings: Settings) -> Float[np.ndarray, "T+1 3 lat lon"]:
-    """Test case 1 of Williamson et al. with `alpha = pi / 2`: a bell on its way over the north pole,
-    from some steps before it to as many behind.
+    """Test case 1 of Williamson et al. with `alpha = pi / 2`: a bell on its way over the north
+    pole, from some steps before it to as many behind.
     """
     latitude, longitude = sphere.grid(settings.num_latitudes, settings.num_longitudes)
     points = sphere.place(latitude, longitude)
@@ -264,8 +264,8 @@ def main() -> None:
         f"grid, every cell alike, on {settings.num_test} held-out samples; a prediction of no "
         f"change has error {still:.2f}. Polar rows: the {settings.num_near} next to each pole, "
         f"within {degrees:g} degrees of it. The bell is that of test case 1 of Williamson et al. "
-        "(1992), twice as wide for so coarse a grid: a cosine bell that is carried over the pole by "
-        f"{last} steps of the network from its own predictions, and is on it after {half}; its "
+        "(1992), twice as wide for so coarse a grid: a cosine bell that is carried over the pole "
+        f"by {last} steps of the network from its own predictions, and is on it after {half}; its "
         "errors are ‖prediction − truth‖ / ‖truth‖ by area. Median (range) over "
         f"{settings.num_seeds} initial weights, the same for each row.\n\n"
         "Over the pole: scalars continue with their values on the opposite meridian, the wind's "

@@ -2,8 +2,8 @@
 
 Builds all sdists, and from them the wheels, in a temporary folder. Each wheel is then installed by
 itself into a fresh environment outside the checkout, compared with what its `pyproject.toml`
-declares, imported with warnings as errors, and tested. With `--lowest`, each has the lowest versions
-that it and what it needs declare, and is tested with these.
+declares, imported with warnings as errors, and tested. With `--lowest`, each has the lowest
+versions that it and what it needs declare, and is tested with these.
 
 The distributions, their import names, versions, dependencies and test requirements are read from
 the `pyproject.toml` files.

@@ -434,6 +434,7 @@ PARTS = {
     "rows": rows,
     "machine": machine,
     "losses": losses,
+    "channels": channels,
     "commutation": commutation,
 }
 
