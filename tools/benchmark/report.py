@@ -9,6 +9,7 @@ import sys
 from importlib.util import find_spec
 from math import exp, log
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rows import Row
@@ -341,8 +342,8 @@ def channels(results: dict[str, Any]) -> str:
                 if value is not None:
                     values.append(value)
         body.append(cells)
-    means = (" / ".join(f"{geometric_mean(v):.2f}" for v in found[column]) for column in columns)
-    body.append(["geometric mean", *means])
+    middle = (" / ".join(f"{median(v):.2f}" for v in found[column]) for column in columns)
+    body.append(["median", *middle])
     return table(head, body)
 
 

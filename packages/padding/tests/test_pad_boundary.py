@@ -74,15 +74,11 @@ def test_copies_are_equal(boundary):
     copies.append(Boundary.parse(boundary.padding_mode, len(boundary.axes), low_level=True))
     for other in copies:
         assert other == boundary and hash(other) == hash(boundary)
-    for (_, part), (_, rest) in zip(
-        boundary.parts, boundary.along(slice(1, None)).parts, strict=True
-    ):
-        assert rest.names == part.names[1:]
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES, ids=repr)
 def test_boundaries_of_walls_are_shown_as_such(boundary):
-    walls = boundary.but(Kind.as_wall)
+    walls = boundary.with_kinds(Kind.as_wall)
     assert eval(repr(walls), NAMES) == walls
     assert (repr(walls) == repr(boundary)) == (walls == boundary)
     assert (repr(walls.parts) == repr(boundary.parts)) == (walls == boundary)

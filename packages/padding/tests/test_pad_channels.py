@@ -176,6 +176,20 @@ def test_poles_per_channel():
         np.testing.assert_array_equal(found[channels], expected, name)
 
 
+def test_wall_values_stay_at_the_walls():
+    """Of a field whose other channels go over a pole there, in the same places or in others."""
+    for pole in ("pole_cell_odd", "pole_node_odd", "pole_cell"):
+        mode = per_channel(
+            (1, [(pole, "outflow"), "periodic"]), (1, ["dirichlet_cell", "periodic"])
+        )
+        x = dyadic((2, 3, 4))
+        found = pad(jnp.asarray(x), [2, 1], mode, ((5.0, None), None))
+        over = oracles.extension_over_poles(x[:1], ((2, 2), (1, 1)), (pole, "outflow"))
+        np.testing.assert_array_equal(found[:1], over)
+        wall = pad(jnp.asarray(x[1:]), [2, 1], ["dirichlet_cell", "periodic"], ((5.0, None), None))
+        np.testing.assert_array_equal(found[1:], wall)
+
+
 @pytest.mark.parametrize("size", [2, 3, 5])
 @pytest.mark.parametrize("lower", [*POLE_MODES, "neumann", "dirichlet_node"])
 @pytest.mark.parametrize("upper", [*POLE_MODES, "dirichlet_cell"])
@@ -315,7 +329,7 @@ def test_half_precision_and_integers():
         (
             lambda: parse_boundary_mode(per_channel((1, "zeros")), 1),
             ValueError,
-            "`names` must be asked of each of the `parts`",
+            "`boundary_mode` must be one for all channels, got per_channel((1, 'zeros'))",
         ),
         (lambda: free_slip(2, free_slip(2, "slip_cell")), TypeError, "one of all components"),
         (lambda: free_slip(2, "slip"), ValueError, "'slip' is unknown"),

@@ -11,6 +11,7 @@ import jax.random as jr
 import numpy as np
 import oracles
 import pytest
+from jax import export
 
 from pdequinox_padding import Boundary, free_slip, per_channel
 from pdequinox_physconv import (
@@ -256,3 +257,25 @@ def test_lists_of_two_are_read_per_axis():
     )
     assert layer.boundary_mode == (("neumann_cell",) * 2, ("dirichlet_cell",) * 2)
     assert '[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]' in PhysicsConv.__init__.__doc__
+
+
+@pytest.mark.parametrize("kind", [PhysicsConv, PhysicsConvTranspose])
+def test_sizes_that_are_left_open(kind):
+    """Across the walls or the latitude, if it is long enough; the longitude must be known."""
+    around = "periodic"
+    modes = {
+        "signs": per_channel((1, ["neumann_cell", around]), (2, ["dirichlet_cell", around])),
+        "places": per_channel((1, ["neumann_cell", around]), (2, ["outflow", around])),
+        "poles": per_channel((1, ["pole_cell", around]), (2, ["pole_cell_odd", around])),
+    }
+    for name, mode in modes.items():
+        layer = kind(2, 3, 4, 3, boundary_mode=mode, key=KEY)
+        apply = jax.jit(lambda x, layer=layer: layer(x))
+        shape = export.symbolic_shape("3, n, 8", constraints=["n >= 4"])
+        exported = export.export(apply)(jax.ShapeDtypeStruct(shape, "float32"))
+        x = jnp.asarray(normal((3, 6, 8)), "float32")
+        bound = tolerance(layer, x)
+        np.testing.assert_allclose(exported.call(x), layer(x), rtol=0, atol=bound, err_msg=name)
+    shape = export.symbolic_shape("3, 6, n", constraints=["n >= 4"])
+    with pytest.raises(ValueError, match="must have a known and even number of points"):
+        export.export(apply)(jax.ShapeDtypeStruct(shape, "float32"))

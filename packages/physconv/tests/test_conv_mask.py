@@ -12,7 +12,7 @@ import oracles
 import pytest
 
 from pdequinox_padding import per_channel
-from pdequinox_physconv import dilate_mask, MorePaddingConv, PhysicsConv
+from pdequinox_physconv import dilate_mask, MorePaddingConv, PhysicsConv, PhysicsConvTranspose
 
 
 KEY = jr.key(7)
@@ -69,6 +69,8 @@ UNIFORM = [
     ("2-D", 2, (5, 4), dict(kernel_size=3), ["periodic", ("dirichlet_cell", "neumann_node")]),
     ("2-D groups", 2, (5, 4), dict(kernel_size=(2, 3), stride=2, groups=2), "dirichlet_cell"),
     ("3-D", 3, (3, 2, 3), dict(kernel_size=(3, 2, 1)), "outflow"),
+    ("one point", 1, (1,), dict(kernel_size=5), "dirichlet_node"),
+    ("one point, two walls", 1, (1,), dict(kernel_size=4), [("dirichlet_node", "neumann_cell")]),
 ]
 DIFFERENT = per_channel((1, "neumann_cell"), (2, "neumann_node"), (1, "dirichlet_cell"))
 
@@ -185,3 +187,9 @@ def test_bad_masks(mask, error, text):
     layer = PhysicsConv(1, 2, 3, 3, boundary_mode="zeros", key=KEY)
     with pytest.raises(error, match=re.escape(text)):
         layer(jnp.ones((2, 4)), mask=mask)
+
+
+def test_masks_are_not_of_transposed_layers():
+    layer = PhysicsConvTranspose(1, 2, 3, 3, boundary_mode="zeros", key=KEY)
+    with pytest.raises(TypeError, match="`layer` must be a `PhysicsConv` or a `MorePaddingConv`"):
+        dilate_mask(np.ones(4), layer)

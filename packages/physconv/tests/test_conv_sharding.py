@@ -10,7 +10,7 @@ import pytest
 from jax import export
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from mesh_cases import assert_close, assert_sent, Case, KINDS, measure
+from mesh_cases import assert_close, assert_sent, Case, KINDS, measure, NOT_SPLIT
 
 from pdequinox_padding import per_channel
 from pdequinox_physconv import (
@@ -221,6 +221,14 @@ BLOCKS = {
     "the latitude and the longitude": (
         conv(2, 3, 5, (5, 3), 2, boundary_mode=GLOBE), (2, 3, 8, 8), dict(a=4, b=2),
         P(None, None, "b", "a"),
+    ),
+    "a mask": (
+        conv(2, 3, 5, 3, boundary_mode=WALLS), (2, 3, 16, 6), dict(a=8), P(None, None, "a"),
+        NOT_SPLIT, dict(mask=np.arange(16 * 6).reshape(16, 6) % 5 > 1),
+    ),
+    "a mask of channels that are split": (
+        conv(1, 8, 6, 3, 2, boundary_mode=PLACES), (2, 8, 12), dict(a=4, b=2), P(None, "a", "b"),
+        P(None, "a"), dict(mask=np.arange(8 * 12).reshape(8, 12) % 7 > 2),
     ),
     "the longitude, transposed": (
         up(2, 3, 5, 3, 2, 1, boundary_mode=GLOBE), (2, 3, 4, 8), dict(a=4, b=2),

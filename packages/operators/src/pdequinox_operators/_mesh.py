@@ -326,9 +326,10 @@ def _found(mesh: Any, sharding: Any, shape: Shape) -> Spec:
     if sharding is None:
         return ((),) * len(shape)
     try:
-        blocks = sharding.devices_indices_map(shape)
-    except ValueError:  # Blocks of different sizes, as those of a part of an array may be to XLA.
+        sharding.shard_shape(shape)
+    except ValueError:  # XLA may ask for a slice whose size the devices do not divide.
         return ((),) * len(shape)
+    blocks = sharding.devices_indices_map(shape)
     coordinates = dict(zip(mesh.axis_names, np.indices(mesh.devices.shape), strict=True))
     spec = []
     for axis, n in enumerate(shape):

@@ -283,20 +283,11 @@ class Boundary:
             return spelling(self.axes)
         return PerChannel(tuple((count, spelling(axes)) for count, axes in self.channels))
 
-    def but(self, change: Callable[[Kind], Kind]) -> "Boundary":
+    def with_kinds(self, change: Callable[[Kind], Kind]) -> "Boundary":
         """Returns the boundary with every end changed."""
         changed = lambda axes: tuple((change(lower), change(upper)) for lower, upper in axes)
         channels = tuple((count, changed(axes)) for count, axes in self.channels)
         return Boundary(changed(self.axes), channels)
-
-    def repeated(self, count: int) -> "Boundary":
-        """Returns the boundary of a field whose channels are so many copies of this one's."""
-        return Boundary(self.axes, self.channels * count)
-
-    def along(self, axes: slice) -> "Boundary":
-        """Returns the boundary of some of the axes."""
-        channels = tuple((count, kinds[axes]) for count, kinds in self.channels)
-        return Boundary(self.axes[axes], channels)
 
     def __repr__(self) -> str:
         """Shows the spelling if parsing it gives an equal boundary, else the fields."""
@@ -316,7 +307,7 @@ def per_channel(*runs: tuple[SupportsIndex, BoundaryMode]) -> PerChannel:
     these are the channels of the input.
 
     Between free walls, with the points at the centres of cells, pressure is even and the velocity
-    normal to the walls is odd. Both go over the same walls, here those of the second axis:
+    normal to the walls is odd. Both meet the same walls, at the ends of the second axis:
 
     ```python
     from pdequinox_padding import per_channel
@@ -378,8 +369,9 @@ def free_slip(num_spatial_dims: SupportsIndex, boundary_mode: BoundaryMode) -> P
         `(lower, upper)`, of the names that [`pdequinox_padding.parse_boundary_mode`][] takes and
         two more: an end `"slip_cell"` is `"dirichlet_cell"` for the normal component and
         `"neumann_cell"` for the others; an end `"slip_node"` is `"dirichlet_node"`, with the nodes
-        on the wall not stored, and `"neumann_node"`, with these stored. Other ends are those of all
-        components.
+        on the wall not stored, and `"neumann_node"`, with these stored, for components that are
+        kept on grids of their own. Other ends are those of all components: poles are
+        `"pole_cell_odd"` or `"pole_node_odd"`.
 
     **Returns:**
 
@@ -393,7 +385,7 @@ def free_slip(num_spatial_dims: SupportsIndex, boundary_mode: BoundaryMode) -> P
             f"`boundary_mode` must be one of all components, got {boundary_mode!r}, with one for "
             "each."
         )
-    slip = {name: KINDS["periodic"]._replace(name=name, wraps=False) for name in _SLIP}
+    slip = {name: Kind(name, None, 0) for name in _SLIP}
     axes = _parse(boundary_mode, dims, _BY_BOUNDARY_MODE | slip, "boundary_mode")
 
     def of(component: int, axis: int, kind: Kind) -> str:
@@ -439,6 +431,7 @@ def parse_boundary_mode(
     names, wrong lengths, an axis that is periodic at one end only, poles without a longitude, and
     a mode per channel, which [`pdequinox_padding.Boundary`][] reads.
     """
+    _check_uniform(boundary_mode, name)
     return Boundary.parse(boundary_mode, num_spatial_dims, name=name).names
 
 
@@ -449,7 +442,16 @@ def parse_padding_mode(
     """Reads a boundary mode as [`pdequinox_padding.parse_boundary_mode`][] does, and understands
     the low-level names [`pdequinox_padding.PADDING_MODES`][] as well.
     """
+    _check_uniform(padding_mode, name)
     return Boundary.parse(padding_mode, num_spatial_dims, name=name, low_level=True).names
+
+
+def _check_uniform(mode: Any, name: str) -> None:
+    if isinstance(mode, PerChannel):
+        raise ValueError(
+            f"`{name}` must be one for all channels, got {mode!r}; `Boundary.parse` reads those "
+            "per channel."
+        )
 
 
 def format_boundary_mode(ends: Sequence[Ends]) -> str | tuple[Ends, ...]:

@@ -84,8 +84,8 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
         sums = turns if even else turns % 2
         swap = nothing + 1 if even else 1 - 2 * sums
         sign = swap * np.where(beyond, up.sign, 1)
-        lower = sums * up.sign * (1 - low.sign)
-        upper = swap * np.where(beyond, 1 - up.sign, 0) + sums * (1 - up.sign)
+        lower = sums * up.sign * _jump(low)
+        upper = swap * np.where(beyond, _jump(up), 0) + sums * _jump(up)
         opposite = (turns * (low.pole + up.pole) + beyond * up.pole) % 2
     else:
         # What is moved by the one mirror that there may be cannot come back to it.
@@ -94,10 +94,10 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
         opposite = 1 * (below & low.pole) + 1 * (above & up.pole)
         if low.mirror is not None:
             point = np.where(below, -low.mirror - j, j)
-            sign, lower = np.where(below, low.sign, 1), np.where(below, 1 - low.sign, 0)
+            sign, lower = np.where(below, low.sign, 1), np.where(below, _jump(low), 0)
         if up.mirror is not None:
             point = np.where(above, 2 * (size - 1) + up.mirror - j, j)
-            sign, upper = np.where(above, up.sign, 1), np.where(above, 1 - up.sign, 0)
+            sign, upper = np.where(above, up.sign, 1), np.where(above, _jump(up), 0)
     # What is not on the grid now is the point on a mirror, or beyond an end that has none.
     below = (point < 0) & ~_copies(low)
     above = (point >= size) & ~_copies(up)
@@ -107,13 +107,22 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
     return Source(np.where(sign == 0, 0, np.clip(point, 0, size - 1)), sign, lower, upper, opposite)
 
 
+def _jump(kind: Kind) -> int:
+    """Counts the wall values that the mirror adds; a pole has none."""
+    return 0 if kind.pole else 1 - kind.sign
+
+
 def _copies(kind: Kind) -> np.bool_:
     """Tells whether all beyond this end is the end node's value."""
     return np.bool_(kind.mirror is None and kind.sign == 1)
 
 
 def _constant(size: int, ends: tuple[Kind, Kind]) -> bool:
-    return size == 1 and ends[0].sign == ends[1].sign == 1 and not (ends[0].pole or ends[1].pole)
+    """Tells whether all is the only point: not between poles, which take it from the opposite
+    meridian, nor beside a point on a wall that is not stored.
+    """
+    even = all(kind.sign == 1 and not kind.pole and kind.mirror != 2 for kind in ends)
+    return size == 1 and even
 
 
 def _length(size: int, ends: tuple[Kind, Kind]) -> int:

@@ -134,7 +134,7 @@ def extend_block(
             x = _extend_axis(x, extension, split, around, dtype, run_of_channel)
         return x
 
-    if boundary.channels and _listed(tuple(channel_names)):
+    if len(boundary.parts) > 1 and channel_names:
         x = _by_place_of_channels(extend_alike, x, widths, boundary, values, channel_names)
     else:
         x = by_place(extend_alike, x, widths, boundary, values)

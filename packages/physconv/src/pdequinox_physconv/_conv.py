@@ -181,8 +181,8 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
         **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
-        - `mask`: Which points of `x` are there, boolean or of 0 and 1, of shape `(N_1, ..., N_D)`
-            or that of `x`; `None` if all are. (Keyword only.)
+        - `mask`: Which points of `x` are there, boolean or a number, of which all but 0 count as
+            there, of shape `(N_1, ..., N_D)` or that of `x`; `None` if all are. (Keyword only.)
         - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
 
         **Returns:**

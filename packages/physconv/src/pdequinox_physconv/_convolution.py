@@ -119,12 +119,6 @@ class Extended(NamedTuple):
     widths: Pairs
     boundary: Boundary
 
-    def repeated(self, name: str, count: int) -> "Extended":
-        """Follows the fields when so many of `name` become one with as many times the channels."""
-        if name != self.field:
-            return self
-        return self._replace(boundary=self.boundary.repeated(count))
-
     def own(self, window: Window) -> Shape:
         """Counts the points of the field itself, without its extension."""
         extended = window.column("size" if self.field == "x" else "out")

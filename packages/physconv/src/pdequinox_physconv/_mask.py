@@ -54,7 +54,8 @@ def missing_taps(
     """Counts, for every output, the taps that are missing, and says of how many. The first axis
     counts one channel if all have the same points; these are counted for one input channel then.
     """
-    boundary, groups = layer.boundary.but(lambda kind: kind._replace(sign=abs(kind.sign))), 1
+    boundary = layer.boundary.with_kinds(lambda kind: kind._replace(sign=abs(kind.sign)))
+    groups = 1
     places = {tuple((low.place, up.place) for low, up in part.axes) for _, part in boundary.parts}
     if len(places) == 1:
         boundary = boundary.parts[0][1]
@@ -63,14 +64,14 @@ def missing_taps(
     channels = len(mask)
     if channels > 1:
         groups = layer.groups
-    # Exact: less than 2^24 taps.
     missing = jnp.where(mask, 0.0, 1.0).astype(jnp.float32)
     ones = jnp.ones((groups, channels // groups, *layer.kernel_size), jnp.float32)
     window, extended = forward(
         mask.shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups,
         boundary,
     )  # fmt: skip
-    count = convolve(missing, ones, window, extended)
+    # Less than 2^24 taps: exact, once it is rounded where a platform's convolution is not.
+    count = jnp.round(convolve(missing, ones, window, extended))
     if groups > 1:
         count = jnp.repeat(count, layer.out_channels // groups, axis=0)
     return count, prod(ones.shape[1:])
@@ -92,8 +93,8 @@ def dilate_mask(mask: ArrayLike, layer: "MorePaddingConv") -> Bool[Array, "*shap
 
     **Arguments:**
 
-    - `mask`: That of the layer's input, boolean or of 0 and 1: of shape `(N_1, ..., N_D)`, or
-        `(in_channels, N_1, ..., N_D)`.
+    - `mask`: That of the layer's input, boolean or a number, of which all but 0 count as there: of
+        shape `(N_1, ..., N_D)`, or `(in_channels, N_1, ..., N_D)`.
     - `layer`: A [`pdequinox_physconv.PhysicsConv`][] or [`pdequinox_physconv.MorePaddingConv`][].
 
     **Returns:**
@@ -101,8 +102,15 @@ def dilate_mask(mask: ArrayLike, layer: "MorePaddingConv") -> Bool[Array, "*shap
     A boolean array of the shape of the layer's output, without the channels if the mask has none.
     The others are the points where the layer gives its bias only.
 
-    **Raises:** `ValueError` or `TypeError` for a mask of another shape or dtype.
+    **Raises:** `ValueError` or `TypeError` for a mask of another shape or dtype, and for another
+    layer.
     """
+    from ._conv import MorePaddingConv
+
+    if not isinstance(layer, MorePaddingConv):
+        raise TypeError(
+            f"`layer` must be a `PhysicsConv` or a `MorePaddingConv`, got {type(layer).__name__}."
+        )
     parsed = parse_mask(mask, layer)
     missing, taps = missing_taps(parsed, layer)
     there = missing < taps

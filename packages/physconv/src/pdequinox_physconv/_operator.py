@@ -136,16 +136,16 @@ def _batch(
         out = apply(field, first[1], members=members, **rest)
         return out.reshape(*out.shape[:lead], size, samples, *out.shape[lead + 1 :]), lead
 
-    if batched != [True, True] and not members and window.groups == 1:
+    # More channels of the extended field would be channels without a mode, if it has one for each.
+    merged = {target, *(name for name, own in zip(names, batched, strict=True) if own)}
+    one_mode = rest["extended"].field not in merged or len(rest["extended"].boundary.parts) == 1
+    if batched != [True, True] and not members and window.groups == 1 and one_mode:
         # As channels of the field whose channels the target and the batched operand share.
         i = batched.index(True)
         at, to = _SHARED_CHANNELS[target, names[i]]
         value = jnp.moveaxis(first[i], 0, at)
         channels = value.shape[at + 1]
         first[i] = value.reshape(*value.shape[:at], size * channels, *value.shape[at + 2 :])
-        # Both the target and the operand have these channels, and either may be the extended field.
-        for name in (target, names[i]):
-            rest["extended"] = rest["extended"].repeated(name, size)
         out = apply(*first, members=False, **rest)
         return out.reshape(*out.shape[:to], size, channels, *out.shape[to + 1 :]), to
 

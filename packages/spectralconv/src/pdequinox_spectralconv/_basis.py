@@ -30,10 +30,9 @@ class Basis:
     group of them, `-m..-1`. Other axes have `m` real functions, by the mirrors and signs of the two
     ends.
 
-    Where other functions take the coefficients than give them, these are `expanded`: they are those
-    of the field's expansion into all of its functions as soon as it is analysed, because the other
-    functions have another sum of squares on the grid. Sines that meet cosines count `from_zero`,
-    as these do: the first of them is 0 everywhere.
+    If the output has other functions than the input, the analysis divides by the sum of their
+    squares on the grid (`expanded`), because those of the output have another. Sines that meet
+    cosines count `from_zero`, as these do: the first of them is 0 everywhere.
     """
 
     ends: tuple[Kind, Kind]

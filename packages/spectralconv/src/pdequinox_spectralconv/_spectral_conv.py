@@ -120,8 +120,8 @@ class SpectralConv(eqx.Module):
         - `num_modes`: The number `m` of modes, an integer for every axis or a sequence of `D`
             integers. An axis of `N` points holds at most `N // 2 + 1` modes if it is the last
             periodic one, `N // 2` if it is another periodic one, and `N` between walls (`N + 1` for
-            sines that meet cosines, of which the first is 0). neuraloperator's `n_modes` counts
-            both signs: its `(16, 16)` is `(8, 9)` here.
+            sines that meet cosines of another grid, of which the first is 0). neuraloperator's
+            `n_modes` counts both signs: its `(16, 16)` is `(8, 9)` here.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
         - `boundary_mode`: What the field is outside of the grid: one of
             [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
