@@ -163,6 +163,13 @@ def test_poles_are_the_formula(lower, upper, first):
         np.testing.assert_array_equal(found, expected, str(rows))
 
 
+def test_a_pole_beyond_the_other_end():
+    """A width at the wall only, which on a short axis goes on over the pole."""
+    x, widths, ends = dyadic((2, 2, 6)), ((0, 5), (1, 0)), ("pole_cell_odd", "neumann_cell")
+    expected = oracles.extension_over_poles(x, widths, ends)
+    np.testing.assert_array_equal(pad(jnp.asarray(x), widths, [ends, "periodic"]), expected)
+
+
 def test_poles_per_channel():
     x = dyadic((6, 4, 8))
     around = "periodic"

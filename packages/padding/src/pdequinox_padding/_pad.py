@@ -248,7 +248,7 @@ def extensions(
     result = []
     for axis, (pair, of_axis) in enumerate(zip(widths, values, strict=True)):
         ends, ring = boundary.ends[axis], None
-        if any(width and kind.pole for width, kind in zip(pair, ends[0], strict=True)):
+        if any(pair) and any(kind.pole for kind in ends[0]):
             around = boundary.longitude
             ring = Ring(first + around, *(widths[around] if around < axis else (0, 0)))
         counts = (count for count, _ in boundary.channels)
