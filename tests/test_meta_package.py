@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import subprocess
+import sys
 import tomllib
 import types
 from pathlib import Path
@@ -34,3 +36,13 @@ def test_conv_holds_the_public_names_of_the_packages():
 
 def test_layers_are_reached_through_the_attribute():
     assert pdequinox.conv.PhysicsConv is pdequinox_physconv.PhysicsConv
+
+
+def test_beside_the_other_pdequinox_the_import_says_what_to_do(tmp_path):
+    other = tmp_path / "pdequinox-0.1.2.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: pdequinox\nVersion: 0.1.2\n")
+    program = f"import sys; sys.path.append({str(tmp_path)!r}); import pdequinox"
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True)
+    assert done.returncode and "ImportError" in done.stderr
+    assert "Uninstall both" in done.stderr

@@ -18,9 +18,14 @@ def blocks(text, language):
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
 def test_python_examples_run(readme):
-    examples = blocks(readme.read_text(encoding="utf-8"), "python")
+    text = readme.read_text(encoding="utf-8")
+    examples = blocks(text, "python")
     assert examples
+    # What needs another library is run by the tests in its environment.
+    elsewhere = re.findall(r"^<!-- run with \w+ -->\n```python\n(.*?)^```", text, re.M | re.S)
     for example in examples:
+        if example in elsewhere:
+            continue
         exec(compile(example, str(readme), "exec"), {})
 
 

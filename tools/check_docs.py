@@ -13,6 +13,7 @@ from pathlib import Path
 # Made for the command line: their folders are not packages.
 sys.path.append(str(Path(__file__).with_name("benchmark")))
 sys.path.append(str(Path(__file__).with_name("sharding")))
+import conversions
 import page
 import report
 
@@ -46,6 +47,17 @@ def benchmark_problems(name: str, part: str) -> Iterator[str]:
         yield f"{where}: not what docs/*.json give. Run `hatch run benchmark:report`"
 
 
+def conversion_problems() -> Iterator[str]:
+    """The readme of `packages/convert` has the table of its tests, and the stored numbers."""
+    text, where = text_of(conversions.README), "packages/convert/README.md"
+    if conversions.fill(text) != text:
+        yield f"{where}: not what the tests convert. Run `hatch run packages:conversions`"
+    if "<!-- scenarios of" not in text:
+        yield f"{where}: the mark `<!-- scenarios of ... -->` is missing"
+    if report.fill(text, DOCS) != text:
+        yield f"{where}: not what docs/*.json give. Run `hatch run benchmark:report`"
+
+
 def sharding_problems() -> Iterator[str]:
     """The generated parts of the page on meshes are all there, and those of the stored numbers."""
     text, where = text_of(DOCS / "sharding.md"), "docs/sharding.md"
@@ -63,6 +75,7 @@ def main() -> int:
         *benchmark_problems("spectral", "summary"),
         *benchmark_problems("cpu", "flags"),
         *sharding_problems(),
+        *conversion_problems(),
     ]
     print("\n".join(problems) or "The docs show the stored numbers.")
     return 1 if problems else 0

@@ -1,6 +1,17 @@
 """Convolution layers for neural PDE emulators; the layers are in `pdequinox.conv`."""
 
+from importlib.metadata import distributions as _distributions
+
+
+if any(_distributions(name="pdequinox")):
+    raise ImportError(
+        "the distributions pdequinox-conv and pdequinox are both installed, and share the import "
+        "`pdequinox`, so that files of one have replaced some of the other. Uninstall both; then "
+        "install pdequinox with pdequinox-physconv, pdequinox-spectralconv, pdequinox-pointwise and"
+        " pdequinox-convert for its architectures on these layers, or pdequinox-conv without it."
+    )
+
 from . import conv as conv
 
 
-__version__ = "0.6.0"
+__version__ = "0.6.1"

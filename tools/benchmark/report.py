@@ -326,6 +326,19 @@ def commutation(results: dict[str, Any]) -> str:
     return f"{table(head, body)}\nWith {found}.\n"
 
 
+def scenarios(results: dict[str, Any]) -> str:
+    """The table of `scenarios.py`."""
+    head = ["network", "step, pdequinox", "step, here", "ratio", "losses differ by"]
+    body = []
+    for row in results["rows"]:
+        before, after = row["pdequinox"]["step"], row["provided"]["step"]
+        name = f"`{row['network']}`, {row['dims']}-D"
+        times = [f"{1e3 * seconds:.3g} ms" for seconds in (before, after)]
+        body.append([name, *times, f"{before / after:.2f}", f"{row['difference']:.0e}"])
+    known = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    return f"{table(head, body)}\nMachine: {results['machine']}; {known}.\n"
+
+
 def channels(results: dict[str, Any]) -> str:
     """The table of `channels.py`."""
     versions = list(results["versions"])
@@ -437,6 +450,7 @@ PARTS = {
     "losses": losses,
     "channels": channels,
     "commutation": commutation,
+    "scenarios": scenarios,
 }
 
 
@@ -487,8 +501,8 @@ def write(results: dict[str, Any], folder: Path, name: str) -> None:
 
 
 def fill_pages(folder: Path) -> None:
-    """All pages in the folder."""
-    for path in folder.glob("*.md"):
+    """All pages in the folder, and what the readmes show of its numbers."""
+    for path in (*folder.glob("*.md"), *folder.glob("../packages/*/README.md")):
         page = path.read_text(encoding="utf-8")
         path.write_text(fill(page, folder), encoding="utf-8")
 

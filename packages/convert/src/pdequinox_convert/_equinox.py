@@ -1,0 +1,127 @@
+"""The convolutions of Equinox."""
+
+from typing import Any, no_type_check
+
+import equinox as eqx
+from jax import lax
+
+from pdequinox_operators.checks import Integers, integers
+from pdequinox_physconv import MorePaddingConv, MorePaddingConvTranspose
+from pdequinox_pointwise import PointwiseLinearConv
+
+from ._layers import CannotConvertError, layer_with, only_made_differently
+
+
+BASES = (eqx.nn.Conv, eqx.nn.ConvTranspose)
+
+
+@no_type_check
+def conv_from_equinox(
+    layer: eqx.nn.Conv | eqx.nn.ConvTranspose, *, spatial_shape: Integers | None = None
+) -> MorePaddingConv | MorePaddingConvTranspose | PointwiseLinearConv:
+    """Makes the layer of this project that computes what a convolution of Equinox does.
+
+    **Arguments:**
+
+    - `layer`: An `equinox.nn.Conv` or `equinox.nn.ConvTranspose`, or what is derived from one of
+        them and differs in its constructor alone, as `equinox.nn.Conv2d`, with any padding and
+        padding mode. Its arrays, of any dtype and with axes of an ensemble, are taken as they are.
+    - `spatial_shape`: The numbers of points of the fields that the layer is for, an integer for
+        every axis or a sequence of them. Needed for `padding="SAME"` with a stride alone, which
+        adds as many points as the size of the field asks for: the layer here adds as many to every
+        field. (Keyword only.)
+
+    **Returns:**
+
+    A [`pdequinox_pointwise.PointwiseLinearConv`][] for a kernel of one point that has neither
+    stride nor padding nor groups, else a [`pdequinox_physconv.MorePaddingConv`][] or
+    [`pdequinox_physconv.MorePaddingConvTranspose`][].
+
+    **Raises:** `TypeError` for any other layer; `CannotConvertError`, a `ValueError`, for what is
+    not as said above.
+    """
+    base = next((b for b in BASES if isinstance(layer, b)), None)
+    if base is None or not only_made_differently(type(layer), base):
+        raise TypeError(
+            "`layer` must be an `equinox.nn.Conv` or `equinox.nn.ConvTranspose`, or differ from it "
+            f"in its constructor alone, got a `{type(layer).__module__}."
+            f"{type(layer).__qualname__}`."
+        )
+    if base is eqx.nn.ConvTranspose:
+        return _transposed(layer)
+    padding = _padding(layer, spatial_shape)
+    arguments = _arguments(layer)
+    arrays = {"weight": layer.weight, "bias": layer.bias}
+    window = (layer.kernel_size, layer.stride, padding, (layer.groups,))
+    nothing = ((0, 0),) * layer.num_spatial_dims
+    if window == (*((1,) * layer.num_spatial_dims,) * 2, nothing, (1,)):
+        return layer_with(arrays, PointwiseLinearConv, **arguments)
+    return layer_with(
+        arrays,
+        MorePaddingConv,
+        **arguments,
+        kernel_size=layer.kernel_size,
+        stride=layer.stride,
+        padding=padding,
+        padding_mode=layer.padding_mode,
+        dilation=layer.dilation,
+        groups=layer.groups,
+    )
+
+
+def _arguments(layer: Any) -> dict[str, Any]:
+    names = ("num_spatial_dims", "in_channels", "out_channels", "use_bias")
+    return {name: getattr(layer, name) for name in names}
+
+
+def _padding(layer: eqx.nn.Conv, spatial_shape: Integers | None) -> tuple[tuple[int, int], ...]:
+    """Finds what `padding` adds, with JAX's own reading of the names."""
+    shape = None
+    if spatial_shape is not None:
+        shape = integers(spatial_shape, layer.num_spatial_dims, "spatial_shape")
+    if not isinstance(layer.padding, str):
+        return tuple((lower, upper) for lower, upper in layer.padding)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
+    if shape is None and layer.padding != "VALID" and {*layer.stride} != {1}:
+        raise CannotConvertError(
+            f"`padding` is {layer.padding!r} and `stride` is {layer.stride}, so that the padding "
+            "depends on the size of the field: give that as `spatial_shape` to "
+            "`conv_from_equinox`."
+        )
+    # Otherwise any size will do.
+    pads = lax.padtype_to_pads(shape or reach, reach, layer.stride, layer.padding)
+    return tuple((int(lower), int(upper)) for lower, upper in pads)
+
+
+def _transposed(layer: eqx.nn.ConvTranspose) -> MorePaddingConvTranspose:
+    """Equinox finds the padding of the convolution that is transposed so that `"SAME"` gives
+    outputs of `stride` times as many points: `(k - 1) * d - s + o + 1` in all. Where that is
+    negative there is no padding, and as many more outputs.
+    """
+    padding, more = [], []
+    for axis, (k, s, d, o) in enumerate(
+        zip(layer.kernel_size, layer.stride, layer.dilation, layer.output_padding, strict=True)
+    ):
+        if not isinstance(layer.padding, str):
+            padding.append(tuple(layer.padding[axis]))
+            more.append(o)
+        elif layer.padding == "VALID":
+            padding.append((0, 0))
+            more.append(o)
+        else:
+            total = (k - 1) * d - s + o + 1
+            lower = (max(total, 0) + (layer.padding == "SAME_LOWER")) // 2
+            padding.append((lower, max(total, 0) - lower))
+            more.append(max(-total, 0))
+    return layer_with(
+        {"weight": layer.weight, "bias": layer.bias},
+        MorePaddingConvTranspose,
+        **_arguments(layer),
+        kernel_size=layer.kernel_size,
+        stride=layer.stride,
+        padding=padding,
+        padding_mode=layer.padding_mode,
+        output_padding=more,
+        dilation=layer.dilation,
+        groups=layer.groups,
+    )

@@ -1,0 +1,551 @@
+"""The Fourier neural operator of neuraloperator 2.0.0, as a pytree of the layers of this project,
+from its `state_dict` and back.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast, no_type_check, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from pdequinox_operators.checks import sample
+from pdequinox_pointwise import PointwiseLinearConv
+from pdequinox_spectralconv import SpectralConv
+
+from ._layers import CannotConvertError, layer_with, parameter, spread
+from ._neuraloperator import spectral_from_neuraloperator, spectral_to_neuraloperator
+
+
+Activation: TypeAlias = Callable[[Array], Array]
+
+
+def _exact_gelu(x: Array) -> Array:
+    """Computes GELU with the error function, as PyTorch does; JAX's default is an approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": _exact_gelu,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "softplus": jax.nn.softplus,
+    "elu": jax.nn.elu,
+}
+
+
+class SoftGating(eqx.Module):
+    """Multiplies every channel by a number."""
+
+    weight: Float[Array, "channels *ones"]
+
+    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *spatial"]:
+        """Applies it to one sample."""
+        return self.weight * x
+
+
+Skip: TypeAlias = PointwiseLinearConv | SoftGating | eqx.nn.Identity
+
+
+class ChannelMLP(eqx.Module):
+    """Applies pointwise layers, with an activation between them."""
+
+    layers: tuple[PointwiseLinearConv, ...]
+    activation: Activation = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "in *spatial"]) -> Float[Array, "out *spatial"]:
+        """Applies it to one sample."""
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x)
+
+
+class FNOBlock(eqx.Module):
+    """Adds a skip connection to a spectral convolution, and another to an MLP of the channels.
+
+    With a spectral convolution `S`, skips `p` and `q`, norms `n_1` and `n_2` and an activation `a`,
+    the output is `a(n_2(mlp(a(n_1(S(x)) + p(x))) + q(x)))`, where the last block of a network has
+    no `a`. With `preactivation`, it is `mlp(n_2(a(S(z) + p(z)))) + q(z)`, `z = n_1(a(x))`, where
+    the last block has no `a` but the innermost. Before `S` comes the `stabilizer`.
+    """
+
+    spectral: SpectralConv
+    bias: Float[Array, "channels *ones"]
+    skip: Skip | None
+    mlp: ChannelMLP | None
+    mlp_skip: Skip | None
+    norms: tuple[eqx.nn.GroupNorm, eqx.nn.GroupNorm] | None
+    activation: Activation = eqx.field(static=True)
+    is_last: bool = eqx.field(static=True)
+    preactivation: bool = eqx.field(static=True)
+    stabilizer: str | None = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *spatial"]:
+        """Applies the block to one sample."""
+        if self.preactivation:
+            x = self._norm(0, self.activation(x))
+        convolved = self.spectral(jnp.tanh(x) if self.stabilizer == "tanh" else x) + self.bias
+        if not self.preactivation:
+            convolved = self._norm(0, convolved)
+        out = convolved if self.skip is None else convolved + self.skip(x)
+        out = self._activation(out)
+        if self.preactivation:
+            out = self._norm(1, out)
+        if self.mlp is not None:
+            out = self.mlp(out)
+            out = out if self.mlp_skip is None else out + self.mlp_skip(x)
+        return out if self.preactivation else self._activation(self._norm(1, out))
+
+    def _norm(self, place: int, x: Array) -> Array:
+        return x if self.norms is None else self.norms[place](x)
+
+    def _activation(self, x: Array) -> Array:
+        return x if self.is_last else self.activation(x)
+
+
+class FNO(eqx.Module):
+    """Computes what the Fourier neural operator of neuraloperator does (Li et al., "Fourier Neural
+    Operator for Parametric Partial Differential Equations", https://arxiv.org/abs/2010.08895):
+    coordinates as more channels, a lifting, blocks on a padded domain, and a projection.
+
+    [`pdequinox_convert.load_neuraloperator_fno`][] makes it. All of its arrays are parameters.
+    """
+
+    lifting: ChannelMLP
+    blocks: tuple[FNOBlock, ...]
+    projection: ChannelMLP
+    positional_embedding: str | None = eqx.field(static=True)
+    domain_padding: tuple[float, ...] | None = eqx.field(static=True)
+
+    @property
+    def num_spatial_dims(self) -> int:
+        """Gives the number of spatial axes."""
+        return self.blocks[0].spectral.num_spatial_dims
+
+    @property
+    def in_channels(self) -> int:
+        """Gives the number of input channels, without those of the coordinates."""
+        coordinates = self.num_spatial_dims if self.positional_embedding else 0
+        return self.lifting.layers[0].in_channels - coordinates
+
+    @no_type_check
+    def __call__(
+        self, x: Float[Array, "in_channels *spatial"], *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, "out_channels *spatial"]:
+        """Applies the network to one sample; batches go through `jax.vmap`.
+
+        **Arguments:**
+
+        - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
+        - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
+
+        **Returns:**
+
+        An array of shape `(out_channels, N_1, ..., N_D)`.
+
+        **Raises:** `ValueError` or `TypeError` for an input of another shape or dtype, and for a
+        grid that does not hold all modes.
+        """
+        del key
+        dtype = self.lifting.layers[0].weight.dtype
+        x = sample(x, self.num_spatial_dims, self.in_channels, dtype)
+        shape = x.shape[1:]
+        if self.positional_embedding:
+            # From 0 to 1, without the end.
+            axes = [jnp.arange(n, dtype=dtype) / n for n in shape]
+            x = jnp.concatenate([x, *(c[None] for c in jnp.meshgrid(*axes, indexing="ij"))])
+        x = self.lifting(x)
+        if self.domain_padding is not None:
+            widths = [round(p * n) for p, n in zip(self.domain_padding, shape, strict=True)]
+            x = jnp.pad(x, [(0, 0), *((w, w) for w in widths)])
+        for block in self.blocks:
+            x = block(x)
+        if self.domain_padding is not None:
+            within = (slice(w, w + n) for w, n in zip(widths, shape, strict=True))
+            x = x[(slice(None), *within)]
+        return self.projection(x)
+
+
+# The arguments of neuraloperator's FNO in their order, and their defaults.
+REQUIRED = object()
+OPTIONS: dict[str, Any] = {
+    "n_modes": REQUIRED,
+    "in_channels": REQUIRED,
+    "out_channels": REQUIRED,
+    "hidden_channels": REQUIRED,
+    "n_layers": 4,
+    "lifting_channel_ratio": 2,
+    "projection_channel_ratio": 2,
+    "positional_embedding": "grid",
+    "non_linearity": "gelu",
+    "norm": None,
+    "complex_data": False,
+    "use_channel_mlp": True,
+    "channel_mlp_dropout": 0,
+    "channel_mlp_expansion": 0.5,
+    "channel_mlp_skip": "soft-gating",
+    "fno_skip": "linear",
+    "resolution_scaling_factor": None,
+    "domain_padding": None,
+    "fno_block_precision": "full",
+    "stabilizer": None,
+    "max_n_modes": None,
+    "factorization": None,
+    "rank": 1.0,
+    "fixed_rank_modes": False,
+    "implementation": "factorized",
+    "decomposition_kwargs": None,
+    "separable": False,
+    "preactivation": False,
+    "conv_module": "SpectralConv",
+}
+
+# What the shapes of the arrays say, or what says nothing of a network without factors.
+SAID_BY_ARRAYS = {
+    "in_channels", "out_channels", "hidden_channels", "n_layers", "lifting_channel_ratio",
+    "projection_channel_ratio", "channel_mlp_expansion", "max_n_modes", "rank", "fixed_rank_modes",
+    "implementation", "decomposition_kwargs",
+}  # fmt: skip
+
+SKIPS = ("linear", "identity", "soft-gating", None)
+ALLOWED: dict[str, tuple[Any, ...]] = {
+    "positional_embedding": ("grid", None),
+    "norm": (None, "group_norm", "instance_norm"),
+    "complex_data": (False,),
+    "use_channel_mlp": (True, False),
+    "channel_mlp_dropout": (0,),
+    "channel_mlp_skip": SKIPS,
+    "fno_skip": SKIPS,
+    "resolution_scaling_factor": (None,),
+    "fno_block_precision": ("full",),
+    "stabilizer": (None, "tanh"),
+    "factorization": (None, "dense"),
+    "separable": (False,),
+    "preactivation": (True, False),
+    "conv_module": ("SpectralConv",),
+}
+
+
+@no_type_check
+def load_neuraloperator_fno(
+    state_dict: Mapping[str, Any], *, dtype: Any = None, **options: Any
+) -> FNO:
+    """Makes the network that an FNO of neuraloperator 2.0.0 is, from its `state_dict`.
+
+    Outputs are equal on grids with even numbers of points along all axes but the last (after the
+    padding of the domain). On odd ones neuraloperator shifts wavenumbers.
+
+    **Arguments:**
+
+    - `state_dict`: That of a `neuralop.models.FNO`. Its entries are arrays of NumPy, or what NumPy
+        reads as one, as tensors in main memory. The arguments that the network was made with stand
+        in the entry `"_metadata"`, which neuraloperator adds.
+    - `dtype`: Of the parameters; `None` is that of the entries. (Keyword only.)
+    - `options`: Arguments of the network, by their names there, which count before those of
+        `"_metadata"`. What is named in neither has neuraloperator's default. Supported are
+        `n_modes` (as many as the weights have, or fewer), `positional_embedding`
+        (`"grid"` or `None`), `non_linearity` (`"gelu"`, `"relu"`, `"silu"`, `"tanh"`, `"sigmoid"`,
+        `"softplus"`, `"elu"`, or any function of JAX), `norm` (`None`, `"group_norm"` or
+        `"instance_norm"`), `use_channel_mlp`, `channel_mlp_skip` and `fno_skip` (`"linear"`,
+        `"identity"`, `"soft-gating"` or `None`), `domain_padding`, `stabilizer` (`None` or
+        `"tanh"`) and `preactivation`. (Keyword only.)
+
+    **Returns:**
+
+    A [`pdequinox_convert.FNO`][].
+
+    **Raises:** `CannotConvertError`, a `ValueError`, that names the option or the entry that is not
+    supported, is missing or is not expected; `TypeError` for an unknown option.
+    """
+    settings = _settings(state_dict.get("_metadata"), options)
+    entries = {name: value for name, value in state_dict.items() if name != "_metadata"}
+    reader = _Reader(entries, dtype)
+    numbers = {name.split(".")[2] for name in entries if name.startswith("fno_blocks.convs.")}
+    if not numbers:
+        raise CannotConvertError(
+            "`state_dict` must have entries 'fno_blocks.convs.*', as those of an FNO, got "
+            f"{sorted(entries)[:8]}."
+        )
+    blocks = tuple(
+        _block(reader, index, index == len(numbers) - 1, settings) for index in range(len(numbers))
+    )
+    dims = blocks[0].spectral.num_spatial_dims
+    lifting = reader.mlp("lifting", dims, settings["non_linearity"])
+    projection = reader.mlp("projection", dims, settings["non_linearity"])
+    if other := sorted({*entries} - reader.read):
+        raise CannotConvertError(
+            f"`state_dict` has the entries {other}, which a network with the options "
+            f"{_shown(settings)} does not have."
+        )
+    return FNO(
+        lifting, blocks, projection, settings["positional_embedding"],
+        _padding(settings["domain_padding"], dims),
+    )  # fmt: skip
+
+
+@no_type_check
+def fno_to_neuraloperator(model: FNO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Gives the arguments and the entries of the FNO of neuraloperator that a network is.
+
+    **Arguments:**
+
+    - `model`: A [`pdequinox_convert.FNO`][].
+
+    **Returns:**
+
+    The arguments of `neuralop.models.FNO`, without `non_linearity`, which is GELU there by default
+    and has to be added if it is another one, and the arrays for its `load_state_dict`, after
+    `torch.from_numpy`.
+
+    **Raises:** `TypeError` for another model.
+    """
+    if not isinstance(model, FNO):
+        raise TypeError(f"`model` must be a `pdequinox_convert.FNO`, got a {type(model)}.")
+    state: dict[str, np.ndarray] = {}
+
+    def write_mlp(name: str, mlp: ChannelMLP) -> None:
+        for place, layer in enumerate(mlp.layers):
+            state[f"{name}.fcs.{place}.weight"] = _flat(layer.weight, 1)
+            state[f"{name}.fcs.{place}.bias"] = _flat(layer.bias, 0)
+
+    def write_skip(name: str, skip: Skip | None) -> str | None:
+        if isinstance(skip, PointwiseLinearConv):
+            state[f"{name}.conv.weight"] = _flat(skip.weight, 1)
+            return "linear"
+        if isinstance(skip, SoftGating):
+            state[f"{name}.weight"] = np.array(skip.weight)[None]
+            return "soft-gating"
+        return None if skip is None else "identity"
+
+    first = model.blocks[0]
+    for index, block in enumerate(model.blocks):
+        n_modes, weight = spectral_to_neuraloperator(block.spectral)
+        state[f"fno_blocks.convs.{index}.weight.tensor"] = weight
+        state[f"fno_blocks.convs.{index}.bias"] = np.array(block.bias)
+        fno_skip = write_skip(f"fno_blocks.fno_skips.{index}", block.skip)
+        mlp_skip = write_skip(f"fno_blocks.channel_mlp_skips.{index}", block.mlp_skip)
+        if block.mlp is not None:
+            write_mlp(f"fno_blocks.channel_mlp.{index}", block.mlp)
+        for place, norm in enumerate(block.norms or ()):
+            if norm.channelwise_affine:
+                name = f"fno_blocks.norm.{2 * index + place}"
+                state[f"{name}.weight"] = np.array(norm.weight)
+                state[f"{name}.bias"] = np.array(norm.bias)
+    write_mlp("lifting", model.lifting)
+    write_mlp("projection", model.projection)
+
+    hidden = first.spectral.in_channels
+    norm = None
+    if first.norms is not None:
+        norm = "group_norm" if first.norms[0].channelwise_affine else "instance_norm"
+    lifted = model.lifting.layers[0].out_channels if len(model.lifting.layers) > 1 else 0
+    arguments = {
+        "n_modes": n_modes,
+        "in_channels": model.in_channels,
+        "out_channels": model.projection.layers[-1].out_channels,
+        "hidden_channels": hidden,
+        "n_layers": len(model.blocks),
+        "lifting_channel_ratio": _ratio(lifted, hidden),
+        "projection_channel_ratio": _ratio(model.projection.layers[0].out_channels, hidden),
+        "positional_embedding": model.positional_embedding,
+        "norm": norm,
+        "use_channel_mlp": first.mlp is not None,
+        "channel_mlp_skip": mlp_skip,
+        "fno_skip": fno_skip,
+        "domain_padding": None if model.domain_padding is None else [*model.domain_padding],
+        "stabilizer": first.stabilizer,
+        "preactivation": first.preactivation,
+    }
+    if first.mlp is not None:
+        arguments["channel_mlp_expansion"] = first.mlp.layers[0].out_channels / hidden
+    return arguments, state
+
+
+def _flat(array: Array, kept: int) -> np.ndarray:
+    """Drops the axes of space but `kept`, which are of length 1."""
+    channels = 2 if kept else 1
+    return np.array(array).reshape(*array.shape[:channels], *(1,) * kept)
+
+
+def _ratio(channels: int, hidden: int) -> float:
+    """Finds a ratio of which `int(ratio * hidden)` is the number of channels."""
+    exact = channels / hidden
+    return exact if int(exact * hidden) == channels else (channels + 0.5) / hidden
+
+
+def _settings(metadata: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges what the caller says, what the `state_dict` says, and neuraloperator's defaults."""
+    if unknown := sorted({*options} - {*OPTIONS}):
+        raise TypeError(f"`options` must be among {[*OPTIONS]}, got {unknown}.")
+    given = dict(metadata or {})
+    positional = dict(zip(OPTIONS, given.pop("args", ()), strict=False))
+    given = {name: value for name, value in given.items() if name in OPTIONS}
+    settings = {**OPTIONS, **given, **positional, **options}
+    for name in ("norm", "stabilizer", "factorization", "channel_mlp_skip", "fno_skip"):
+        if isinstance(settings[name], str):
+            settings[name] = settings[name].lower()
+    if isinstance(module := settings["conv_module"], type):
+        settings["conv_module"] = module.__name__
+    for name, allowed in ALLOWED.items():
+        value = settings[name]
+        if not isinstance(value, str | int | float | None) or value not in allowed:
+            raise CannotConvertError(
+                f"`{name}` must be one of {[*allowed]}, which is what these layers represent, got "
+                f"{value!r}."
+            )
+    settings["non_linearity"] = _activation(settings["non_linearity"])
+    return settings
+
+
+def _activation(function: Any) -> Activation:
+    """Finds the function of JAX that a function or module of PyTorch is."""
+    name: Any = function
+    if (getattr(function, "__module__", None) or "").partition(".")[0] == "torch":
+        # A module has settings, which its text shows.
+        name = _MODULES.get(repr(function)) or getattr(function, "__name__", repr(function))
+    elif callable(function):
+        return cast(Activation, function)
+    if name not in ACTIVATIONS:
+        raise CannotConvertError(
+            f"`non_linearity` must be one of {[*ACTIVATIONS]} or a function of JAX, got "
+            f"{function!r}."
+        )
+    return ACTIVATIONS[name]
+
+
+_MODULES = {
+    "GELU(approximate='none')": "gelu",
+    "ReLU()": "relu",
+    "SiLU()": "silu",
+    "Tanh()": "tanh",
+    "Sigmoid()": "sigmoid",
+    "Softplus(beta=1.0, threshold=20.0)": "softplus",
+    "ELU(alpha=1.0)": "elu",
+}
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that decide which entries there are."""
+    names = ("norm", "use_channel_mlp", "channel_mlp_skip", "fno_skip")
+    return {name: settings[name] for name in names}
+
+
+def _padding(domain_padding: Any, dims: int) -> tuple[float, ...] | None:
+    if domain_padding is None:
+        return None
+    scalar = np.ndim(domain_padding) == 0
+    fractions = (domain_padding,) * dims if scalar else tuple(domain_padding)
+    if len(fractions) != dims or not all(isinstance(f, int | float) and f >= 0 for f in fractions):
+        raise CannotConvertError(
+            "`domain_padding` must be None, a number >= 0 or a sequence of one per spatial axis "
+            f"({dims} here), got {domain_padding!r}."
+        )
+    return tuple(map(float, fractions)) if any(fractions) else None
+
+
+class _Reader:
+    """Reads the entries of a `state_dict`, and remembers which."""
+
+    def __init__(self, entries: Mapping[str, Any], dtype: Any):
+        self.entries, self.dtype, self.read = entries, dtype, set()
+
+    def names(self, prefix: str) -> Iterator[str]:
+        return (name for name in self.entries if name.startswith(f"{prefix}."))
+
+    def raw(self, name: str) -> Any:
+        if name not in self.entries:
+            raise CannotConvertError(
+                f"`state_dict` must have an entry {name!r}, got {sorted(self.entries)}."
+            )
+        self.read.add(name)
+        return self.entries[name]
+
+    def array(self, name: str) -> Array:
+        return parameter(self.raw(name), name, self.dtype)
+
+    def pointwise(self, name: str, dims: int, use_bias: bool) -> PointwiseLinearConv:
+        weight = self.array(f"{name}.weight")
+        out_channels, in_channels = weight.shape[:2]
+        arrays = {"weight": weight.reshape(out_channels, in_channels, *(1,) * dims), "bias": None}
+        if use_bias:
+            arrays["bias"] = spread(self.array(f"{name}.bias"), dims)
+        return layer_with(
+            arrays,
+            PointwiseLinearConv,
+            num_spatial_dims=dims,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            use_bias=use_bias,
+        )
+
+    def mlp(self, name: str, dims: int, activation: Activation) -> ChannelMLP:
+        count = len({*self.names(f"{name}.fcs")}) // 2
+        if count == 0:
+            self.raw(f"{name}.fcs.0.weight")
+        layers = [self.pointwise(f"{name}.fcs.{i}", dims, True) for i in range(count)]
+        return ChannelMLP(tuple(layers), activation)
+
+    def skip(self, name: str, kind: str | None, dims: int) -> Skip | None:
+        if kind == "linear":
+            return self.pointwise(f"{name}.conv", dims, False)
+        if kind == "soft-gating":
+            return SoftGating(self.array(f"{name}.weight")[0])
+        return None if kind is None else eqx.nn.Identity()
+
+
+def _block(reader: _Reader, index: int, is_last: bool, settings: Mapping[str, Any]) -> FNOBlock:
+    name = f"fno_blocks.convs.{index}"
+    factors = [n for n in reader.names(f"{name}.weight") if n != f"{name}.weight.tensor"]
+    if factors:
+        raise CannotConvertError(
+            "`factorization` must be None, as these layers have dense weights, but `state_dict` "
+            f"has {factors}."
+        )
+    bias = reader.array(f"{name}.bias")
+    dims = bias.ndim - 1
+    weight = np.asarray(reader.raw(f"{name}.weight.tensor"))
+    if weight.ndim != dims + 2:
+        raise CannotConvertError(
+            f"`separable` must be False, as these layers have a matrix per mode, but {name!r} has "
+            f"a weight of shape {weight.shape} in {dims} dimensions."
+        )
+    n_modes = settings["n_modes"]
+    spectral = spectral_from_neuraloperator(
+        weight, None if n_modes is REQUIRED else n_modes, dtype=reader.dtype
+    )
+    norms = None
+    channels = spectral.out_channels
+    if settings["norm"] == "instance_norm":
+        norm = eqx.nn.GroupNorm(channels, channels, channelwise_affine=False)
+        norms = (norm, norm)
+    elif settings["norm"] == "group_norm":
+        first, second = (_group_norm(reader, 2 * index + place, channels) for place in range(2))
+        norms = (first, second)
+    mlp = mlp_skip = None
+    if settings["use_channel_mlp"]:
+        # Here neuraloperator has its default activation, whatever `non_linearity` is.
+        mlp = reader.mlp(f"fno_blocks.channel_mlp.{index}", dims, _exact_gelu)
+        kind = settings["channel_mlp_skip"]
+        mlp_skip = reader.skip(f"fno_blocks.channel_mlp_skips.{index}", kind, dims)
+    return FNOBlock(
+        spectral=spectral,
+        bias=bias,
+        skip=reader.skip(f"fno_blocks.fno_skips.{index}", settings["fno_skip"], dims),
+        mlp=mlp,
+        mlp_skip=mlp_skip,
+        norms=norms,
+        activation=settings["non_linearity"],
+        is_last=is_last,
+        preactivation=settings["preactivation"],
+        stabilizer=settings["stabilizer"],
+    )
+
+
+def _group_norm(reader: _Reader, place: int, channels: int) -> eqx.nn.GroupNorm:
+    norm = eqx.nn.GroupNorm(1, channels)
+    arrays = [reader.array(f"fno_blocks.norm.{place}.{name}") for name in ("weight", "bias")]
+    return eqx.tree_at(lambda n: (n.weight, n.bias), norm, arrays)

@@ -1,0 +1,265 @@
+"""Layers and networks of neuraloperator 2.0.0, from the `state_dict`s that it makes, and back."""
+
+import itertools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import readmes
+import torch
+
+from pdequinox_convert import (
+    CannotConvertError,
+    FNO,
+    fno_to_neuraloperator,
+    load_neuraloperator_fno,
+    spectral_from_neuraloperator,
+    spectral_to_neuraloperator,
+)
+from pdequinox_spectralconv import SpectralConv
+
+
+with warnings.catch_warnings():
+    # Of the libraries that it stands on.
+    warnings.simplefilter("ignore")
+    import neuralop.layers.spectral_convolution
+    import neuralop.models
+
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+def normal(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def outputs(other, x, **keywords):
+    with torch.no_grad():
+        return other(torch.from_numpy(x)[None], **keywords)[0].numpy()
+
+
+def their_layer(channels, n_modes, seed=0, **arguments):
+    torch.manual_seed(seed)
+    return neuralop.layers.spectral_convolution.SpectralConv(
+        *channels, n_modes, bias=False, **arguments
+    )
+
+
+def assert_same_layer(mine, other, x):
+    """Both go through a transform along every axis, a product with a matrix of the channels and a
+    transform back: `2 * sum(shape) + 2 * C_in` roundings. What is off is compared in the 2-norm:
+    by Parseval's theorem `||y|| <= max ||W_k|| ||x||`, over all modes, which count up to twice.
+    """
+    expected = outputs(other, x)
+    actual = np.asarray(mine(x))
+    assert actual.shape == expected.shape and actual.dtype == np.float32
+    weights = np.asarray(mine.weights_real) + 1j * np.asarray(mine.weights_imag)
+    gain = np.linalg.norm(np.moveaxis(weights, (1, 2), (-2, -1)), 2, axis=(-2, -1)).max()
+    n = 2 * sum(x.shape[1:]) + 2 * x.shape[0]
+    assert np.linalg.norm(actual - expected) <= 2 * n * EPS * 2 * gain * np.linalg.norm(x)
+
+
+# (spatial shape, n_modes): even and odd numbers of modes, up to all, odd last axes.
+LAYERS = [
+    ((16,), (8,)),
+    ((15,), (9,)),
+    ((12,), (12,)),
+    ((8, 10), (6, 4)),
+    ((8, 10), (8, 10)),
+    ((8, 11), (5, 7)),
+    ((10, 6), (3, 1)),
+    ((6, 8, 4), (4, 3, 2)),
+    ((8, 6, 9), (8, 5, 8)),
+    ((4, 6, 4, 6), (2, 3, 4, 5)),
+]
+
+
+@pytest.mark.converts("spectral convolution", "neuraloperator", "spectral_from_neuraloperator")
+@pytest.mark.converts("spectral convolution", "to neuraloperator", "spectral_to_neuraloperator")
+@pytest.mark.parametrize(("shape", "n_modes"), LAYERS, ids=str)
+def test_spectral_convolution(shape, n_modes):
+    other = their_layer((2, 3), n_modes)
+    weight = other.state_dict()["weight.tensor"].numpy()
+    mine = spectral_from_neuraloperator(weight)
+    x = normal((2, *shape))
+    assert_same_layer(mine, other, x)
+
+    there, array = spectral_to_neuraloperator(mine)
+    again = their_layer((2, 3), there, seed=1)
+    again.load_state_dict({"weight.tensor": torch.from_numpy(array)})
+    assert_same_layer(mine, again, x)
+    if all(n % 2 == 0 for n in n_modes[:-1]):
+        np.testing.assert_array_equal(array, weight)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_modes", "max_n_modes"),
+    [((16,), (6,), (12,)), ((10, 12), (6, 4), (8, 8)), ((10, 12), (5, 5), (8, 10))],
+)
+def test_modes_that_are_not_in_use(shape, n_modes, max_n_modes):
+    other = their_layer((2, 3), n_modes, max_n_modes=max_n_modes)
+    mine = spectral_from_neuraloperator(other.state_dict()["weight.tensor"].numpy(), n_modes)
+    assert_same_layer(mine, other, normal((2, *shape)))
+
+
+def test_the_initial_scale_and_the_modes_of_the_readme():
+    """Sixteen of their modes are eight of both signs, and nine of one."""
+    other = their_layer((3, 5), (16, 16))
+    weight = other.state_dict()["weight.tensor"].numpy()
+    assert spectral_from_neuraloperator(weight).num_modes == (8, 9)
+    # Their scale, (2 / (in + out))**0.5, is that of the complex number.
+    scale = (2 / (3 + 5)) ** 0.5
+    draws = weight.size
+    mean = np.mean(np.abs(weight) ** 2)
+    # The variance of |w|^2 is scale^4 for a complex normal number; five standard deviations.
+    assert abs(mean - scale**2) < 5 * scale**2 / draws**0.5
+
+
+def networks():
+    """Every option that is supported, in one to three dimensions, most with others."""
+    yield "1-D", ((16,), (8,), {})
+    yield "2-D", ((8, 10), (6, 4), {})
+    yield "3-D", ((8, 6, 6), (4, 4, 3), {})
+    yield "no coordinates", ((16,), (8,), dict(positional_embedding=None, n_layers=2))
+    yield "relu", ((16,), (8,), dict(non_linearity=torch.nn.functional.relu))
+    yield "module", ((16,), (8,), dict(non_linearity=torch.nn.SiLU()))
+    for norm in ("group_norm", "instance_norm"):
+        yield norm, ((8, 8), (4, 6), dict(norm=norm, n_layers=2))
+        yield f"{norm} before", ((12,), (8,), dict(norm=norm, preactivation=True, n_layers=3))
+    for skips in itertools.product(("linear", "identity", "soft-gating", None), repeat=2):
+        arguments = dict(fno_skip=skips[0], channel_mlp_skip=skips[1], n_layers=2)
+        yield f"skips {skips}", ((12,), (6,), arguments)
+    yield "no MLP", ((8, 8), (4, 4), dict(use_channel_mlp=False, norm="group_norm"))
+    yield "before", ((8, 8), (4, 4), dict(preactivation=True))
+    yield "tanh", ((8, 8), (4, 4), dict(stabilizer="tanh", n_layers=1))
+    yield "padding", ((12, 8), (6, 4), dict(domain_padding=0.25))
+    yield "paddings", ((12, 8), (6, 4), dict(domain_padding=[0.25, 0.0], n_layers=2))
+    yield "one lifting layer", ((16,), (8,), dict(lifting_channel_ratio=0))
+    ratios = dict(lifting_channel_ratio=1.4, projection_channel_ratio=0.9)
+    yield "ratios", ((16,), (8,), dict(channel_mlp_expansion=1.7, **ratios))
+    yield "fewer modes", ((8, 12), (4, 6), dict(max_n_modes=(8, 8), n_layers=2))
+
+
+NETWORKS = dict(networks())
+
+
+def their_network(n_modes, arguments, seed=0):
+    torch.manual_seed(seed)
+    other = neuralop.models.FNO(n_modes, 2, 3, 7, **arguments)
+    with torch.no_grad():
+        for parameter in other.parameters():  # Soft gates are ones at first, the norms' too.
+            parameter += 0.1 * torch.randn_like(parameter)
+    return other.eval()
+
+
+def assert_same_network(mine, other, x):
+    """Each of the layers in a row sums at most `n` numbers, along the axes and over channels. What
+    is off by `n` roundings relative to the largest value is carried on by layers and norms whose
+    gain with these weights is below 3 on the whole, as the change of the output shows that a
+    change of the input by as much makes.
+    """
+    expected = outputs(other, x)
+    actual = np.asarray(jax.jit(lambda x: mine(x))(x))
+    assert actual.shape == expected.shape and actual.dtype == np.float32
+    n = 2 * sum(x.shape[1:]) + 2 * 10
+    depth = len(mine.blocks) + 4
+    assert np.abs(actual - expected).max() <= n * depth * EPS * np.abs(expected).max()
+
+
+@pytest.mark.converts("network", "neuraloperator", "load_neuraloperator_fno")
+@pytest.mark.converts("network", "to neuraloperator", "fno_to_neuraloperator")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network(name):
+    shape, n_modes, arguments = NETWORKS[name]
+    other = their_network(n_modes, arguments)
+    state = other.state_dict()
+    mine = load_neuraloperator_fno(state)
+    assert isinstance(mine, FNO)
+    x = normal((2, *shape))
+    assert_same_network(mine, other, x)
+
+    given, arrays = fno_to_neuraloperator(mine)
+    more = {k: v for k, v in arguments.items() if k == "non_linearity"}
+    again = neuralop.models.FNO(**given, **more).eval()
+    again.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    assert_same_network(mine, again, x)
+
+    # Without what neuraloperator adds, by the options that are not its defaults.
+    bare = {name: array.numpy() for name, array in state.items() if name != "_metadata"}
+    options = {k: v for k, v in arguments.items() if k not in ("n_layers", "max_n_modes")}
+    same = load_neuraloperator_fno(bare, n_modes=n_modes, **options)
+    assert jax.tree.structure(same) == jax.tree.structure(mine)
+
+
+def test_gradients_agree():
+    other = their_network((6, 4), dict(n_layers=2))
+    mine = load_neuraloperator_fno(other.state_dict())
+    x = normal((2, 8, 10))
+    out = other(torch.from_numpy(x)[None])
+    (out**2).sum().backward()
+    theirs = {name: p.grad.numpy() for name, p in other.named_parameters()}
+    gradient = jax.grad(lambda model: jnp.sum(model(x) ** 2))(mine)
+    _, ours = fno_to_neuraloperator(gradient)
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        # PyTorch's gradient of a complex number is that of its parts, as JAX's by the two arrays.
+        size = np.abs(theirs[name]).max()
+        n = (2 * 18 + 2 * 10) * 2 * 6
+        assert np.abs(array - theirs[name]).max() <= n * EPS * size, name
+
+
+REFUSED = {
+    "complex_data": dict(complex_data=True),
+    "resolution_scaling_factor": dict(resolution_scaling_factor=2),
+    "fno_block_precision": dict(fno_block_precision="mixed"),
+    "factorization": dict(factorization="tucker", rank=0.5),
+    "separable": dict(separable=True),
+    "norm": dict(norm="batch_norm"),
+    "channel_mlp_dropout": dict(channel_mlp_dropout=0.1),
+    "positional_embedding": dict(
+        positional_embedding=neuralop.layers.embeddings.GridEmbeddingND(2, 2, [[0, 2], [0, 1]])
+    ),
+    "non_linearity": dict(non_linearity=torch.nn.GELU(approximate="tanh")),
+    "conv_module": dict(
+        conv_module=type("Other", (neuralop.layers.spectral_convolution.SpectralConv,), {})
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_option_that_is_not_representable_is_refused_by_name(name):
+    state = their_network((4, 4), dict(n_layers=1, **REFUSED[name])).state_dict()
+    with pytest.raises(CannotConvertError, match=f"`{name}`"):
+        load_neuraloperator_fno(state)
+
+
+def test_refused_without_metadata_where_the_entries_show_it():
+    for name in ("factorization", "separable", "complex_data", "norm"):
+        state = their_network((4, 4), dict(n_layers=1, **REFUSED[name])).state_dict()
+        del state["_metadata"]
+        with pytest.raises(CannotConvertError):
+            load_neuraloperator_fno(state)
+
+
+def test_a_layer_between_walls_has_no_counterpart_there():
+    walls = SpectralConv(2, 2, 3, 4, boundary_mode=["periodic", "neumann"], key=jr.key(0))
+    with pytest.raises(CannotConvertError, match="periodic along every axis"):
+        spectral_to_neuraloperator(walls)
+
+
+def test_in_double_precision(x64):
+    other = their_network((6, 4), {})
+    mine = load_neuraloperator_fno(other.state_dict(), dtype="float64")
+    x = normal((2, 8, 10))
+    expected = outputs(other, x)
+    actual = np.asarray(mine(x.astype("float64")))
+    assert actual.dtype == np.float64
+    assert np.abs(actual - expected).max() <= 56 * 8 * EPS * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("example", readmes.examples("neuraloperator"))
+def test_examples_of_the_readme(example):
+    readmes.run(example)

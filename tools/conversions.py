@@ -1,0 +1,78 @@
+"""Writes the table of what can be converted into the readme of `packages/convert`, from the marks
+of the tests that show it: `@pytest.mark.converts(what, library, name)`.
+"""
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "packages" / "convert" / "README.md"
+FILES = ("packages/convert/tests/*.py", "tests/agreement/*.py", "tests/torch/*.py")
+BEGIN, END = "<!-- what the tests convert -->\n", "<!-- end -->"
+
+# In the order of the table; a mark that names another is an error.
+ROWS = (
+    "convolution",
+    "transposed convolution",
+    "pointwise convolution",
+    "spectral convolution",
+    "network",
+    "ensemble",
+    "state of an optimiser",
+)
+COLUMNS = (
+    "pdequinox",
+    "APEBench",
+    "Equinox",
+    "PyTorch",
+    "to PyTorch",
+    "neuraloperator",
+    "to neuraloperator",
+    "more or fewer modes",
+)
+
+
+def marks() -> Iterator[tuple[str, str, str]]:
+    """The arguments of every mark."""
+    for pattern in FILES:
+        for path in sorted(ROOT.glob(pattern)):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.converts":
+                    what, library, name = map(ast.literal_eval, node.args)
+                    yield what, library, name
+
+
+def table() -> str:
+    """A row for each kind of thing, a column for each library."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for what, library, name in marks():
+        cell = found[ROWS[ROWS.index(what)], COLUMNS[COLUMNS.index(library)]]
+        if name not in cell:
+            cell.append(name)
+    lines = [["", *COLUMNS], ["---"] * (len(COLUMNS) + 1)]
+    for row in ROWS:
+        cells = [found.get((row, column), []) for column in COLUMNS]
+        lines.append([row, *(", ".join(f"`{name}`" for name in sorted(cell)) for cell in cells)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def fill(readme: str) -> str:
+    """The readme with its table."""
+    head, _, rest = readme.partition(BEGIN)
+    return head + BEGIN + table() + END + rest.partition(END)[2]
+
+
+def main() -> None:
+    """The command line."""
+    readme = README.read_text(encoding="utf-8")
+    if BEGIN not in readme:
+        sys.exit(f"{README}: the mark {BEGIN!r} is missing")
+    README.write_text(fill(readme), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
