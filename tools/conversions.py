@@ -37,7 +37,7 @@ COLUMNS = (
 
 
 def marks() -> Iterator[tuple[str, str, str]]:
-    """The arguments of every mark."""
+    """Finds the arguments of every mark."""
     for pattern in FILES:
         for path in sorted(ROOT.glob(pattern)):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -47,7 +47,7 @@ def marks() -> Iterator[tuple[str, str, str]]:
 
 
 def table() -> str:
-    """A row for each kind of thing, a column for each library."""
+    """Makes a row for each kind of thing, and a column for each library."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for what, library, name in marks():
         cell = found[ROWS[ROWS.index(what)], COLUMNS[COLUMNS.index(library)]]
@@ -61,13 +61,13 @@ def table() -> str:
 
 
 def fill(readme: str) -> str:
-    """The readme with its table."""
+    """Puts the table into the readme."""
     head, _, rest = readme.partition(BEGIN)
     return head + BEGIN + table() + END + rest.partition(END)[2]
 
 
 def main() -> None:
-    """The command line."""
+    """Writes the readme."""
     readme = README.read_text(encoding="utf-8")
     if BEGIN not in readme:
         sys.exit(f"{README}: the mark {BEGIN!r} is missing")

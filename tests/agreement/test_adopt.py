@@ -278,6 +278,58 @@ def test_layers_with_explicit_padding(mode, x64):
         assert_close(layer(x), expected)
 
 
+# (kernel size, stride, dilation, padding, output padding)
+EXPLICIT = [
+    (3, 1, 1, (1, 1), 0),
+    (3, 2, 1, (0, 2), 1),
+    (4, 2, 1, (1, 3), 0),
+    (4, 2, 2, (2, 5), 1),
+    (5, 3, 1, (0, 4), 2),
+    (2, 2, 3, (3, 0), 1),
+    (3, 4, 1, (1, 0), 3),
+    (3, 2, 1, (1, 3), 0),
+    (2, 1, 2, (2, 2), 0),
+]
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize(("k", "s", "d", "p", "o"), EXPLICIT)
+def test_transposed_layers_with_explicit_padding(k, s, d, p, o, mode, x64):
+    """What is left differs from the layer that would take its place, or has none."""
+    arguments = dict(stride=s, padding_mode=mode, output_padding=o, dilation=d, groups=2)
+    other = transposed(TheirMorePaddingConvTranspose, 1, k, padding=(p,), **arguments)
+    mine, report = adopt(other)
+    x = normal(1, (4, 7))
+    if not report.left:
+        assert_close(mine(x), other(x))
+    elif "wider" in report.left[0].reason:
+        assert max(p) > (k - 1) * d
+    else:
+        own = [[(k - 1) * d - n for n in p]]
+        cls = pdequinox_physconv.MorePaddingConvTranspose
+        same = transposed(cls, 1, k, padding=own, **arguments)
+        same = eqx.tree_at(lambda m: (m.weight, m.bias), same, (other.weight, other.bias))
+        assert np.abs(same(x) - other(x)).max() > 1e-3
+
+
+def test_modes_that_overwrite_each_other_there_are_an_error_here():
+    mine, report = adopt(theirs.conv.SpectralConv(2, 1, 1, 4, key=jr.key(0)))
+    assert not report.left
+    with pytest.raises(ValueError, match="`num_modes` must be at most 3 on spatial axis 0"):
+        mine(jnp.ones((1, 6, 8)))
+
+
+def test_a_state_whose_dimensions_are_not_known_is_left():
+    """One channel and as many modes along two axes: `(4, 1, 1, 3, 3, m)` is also 2-D."""
+    layer = theirs.conv.SpectralConv(3, 1, 1, (1, 1, 2), key=jr.key(0))
+    state = optax.adam(1e-3).init(eqx.filter(layer, eqx.is_inexact_array))
+    _, report = adopt(state)
+    assert len(report.left) == 2
+    assert all("number of dimensions is not known" in left.reason for left in report.left)
+    _, report = adopt(layer)
+    assert not report.left
+
+
 def test_what_is_left_says_why():
     class Scaled(theirs.conv.PhysicsConv):
         def __call__(self, x):
@@ -298,7 +350,7 @@ def test_what_is_left_says_why():
         name = left.path[2:-2]
         assert adopted[name] is model[name]
     reasons = " ".join(left.reason for left in report.left)
-    for part in ("derived from", "confuses", "`spatial_shape`", "`padding` must be"):
+    for part in ("derived from", "confuses", "`spatial_shape`", "wider than its kernel reaches"):
         assert part in reasons
     assert str(report).count("\n") == 5 and "1 replaced, 4 left" in str(report)
 

@@ -10,7 +10,7 @@ README = Path(__file__).resolve().parents[2] / "packages" / "convert" / "README.
 
 
 def examples(library: str) -> list[str]:
-    """The blocks of Python that a mark `<!-- run with LIBRARY -->` stands before."""
+    """Finds the blocks of Python that a mark `<!-- run with LIBRARY -->` stands before."""
     pattern = rf"^<!-- run with {library} -->\n```python\n(.*?)^```"
     found = re.findall(pattern, README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert found, library
@@ -18,5 +18,5 @@ def examples(library: str) -> list[str]:
 
 
 def run(example: str) -> None:
-    """In a process of its own, for some are about what is imported first."""
+    """Runs one in a process of its own, for some are about what is imported first."""
     subprocess.run((sys.executable, "-c", example), check=True)

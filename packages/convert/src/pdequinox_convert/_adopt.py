@@ -17,7 +17,7 @@ from pdequinox_pointwise import PointwiseLinearConv
 from pdequinox_spectralconv import SpectralConv
 
 from ._equinox import BASES, conv_from_equinox
-from ._layers import only_made_differently
+from ._layers import named, only_made_differently
 from ._pdequinox import known
 
 
@@ -62,21 +62,24 @@ def adopt(model: Any) -> tuple[Any, Report]:
     """Replaces the convolutions of pdequinox 0.1.2 and of Equinox in a model by those of this
     project.
 
-    Arrays stay as they are, and outputs and gradients are equal up to rounding. What takes part in
-    no convolution is not touched. What computes something that these layers do not is left, with
-    the reason.
+    Arrays stay as they are, and outputs and gradients are equal up to rounding. A layer of
+    pdequinox, or of a class that differs from it in its constructor alone, becomes the one of the
+    same name; layers of Equinox become what [`pdequinox_convert.conv_from_equinox`][] gives. What
+    computes something that these layers do not is left, and the report says why.
 
-    A layer of pdequinox, or of a class that differs from it in its constructor alone, becomes the
-    one of the same name, except that transposed layers with even
-    kernels, which pdequinox shifts by a point, become a
-    [`pdequinox_physconv.MorePaddingConvTranspose`][] that is shifted, too. Layers of Equinox become
-    what [`pdequinox_convert.conv_from_equinox`][] gives.
+    Two layers of pdequinox are not what they were meant to be. Transposed ones with even kernels
+    are shifted by a point: they become a [`pdequinox_physconv.MorePaddingConvTranspose`][] that is
+    shifted, too. Spectral ones let modes overwrite each other on a grid that does not hold them
+    all, as 12 modes on 22 x 22 points; this is an error here, when the layer is called.
 
     **Arguments:**
 
     - `model`: Any pytree: a network, a layer, an ensemble of networks made by
         `equinox.filter_vmap`, or the state of an optimiser of `optax` for one of these, which
-        becomes the state for the model that is adopted.
+        becomes the state for the model that is adopted. In a state, the number of dimensions of
+        a spectral layer is known by the shape of its weights alone; where that allows several, as
+        for one channel with as many modes along two axes, it is left, and the state has to be made
+        for the adopted model.
 
     **Returns:**
 
@@ -87,24 +90,17 @@ def adopt(model: Any) -> tuple[Any, Report]:
     leaves = []
     for path, node in nodes:
         if _is_foreign(node):
-            where, before = jax.tree_util.keystr(path), _name(type(node))
+            where, before = jax.tree_util.keystr(path), named(type(node))
             try:
                 after = _replacement(node)
             except (TypeError, ValueError) as reason:
                 left.append(Left(where, before, str(reason).rstrip(".")))
             else:
-                replaced.append(Replaced(where, before, _name(type(after))))
+                replaced.append(Replaced(where, before, named(type(after))))
                 node = after
         leaves.append(node)
     adopted = jax.tree_util.tree_unflatten(treedef, leaves)
     return adopted, Report(tuple(replaced), tuple(left))
-
-
-def _name(cls: type) -> str:
-    """Names a class as its users do: without the modules that it is imported from."""
-    package, *modules = cls.__module__.split(".")
-    public = [module for module in modules if not module.startswith("_")]
-    return ".".join([package, *public, cls.__qualname__])
 
 
 def _base(cls: type) -> type | None:
@@ -122,7 +118,7 @@ def _replacement(layer: Any) -> eqx.Module:
     base = _base(type(layer))
     assert base is not None
     if not only_made_differently(type(layer), base):
-        raise TypeError(f"it is derived from `{_name(base)}`, and may compute something else")
+        raise TypeError(f"it is derived from `{named(base)}`, and may compute something else")
     if convert := known(base):
         return convert(layer)
     return conv_from_equinox(layer)

@@ -1,6 +1,6 @@
 """The convolutions of Equinox."""
 
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import equinox as eqx
 from jax import lax
@@ -9,7 +9,13 @@ from pdequinox_operators.checks import Integers, integers
 from pdequinox_physconv import MorePaddingConv, MorePaddingConvTranspose
 from pdequinox_pointwise import PointwiseLinearConv
 
-from ._layers import CannotConvertError, layer_with, only_made_differently
+from ._layers import (
+    arguments_of,
+    CannotConvertError,
+    layer_with,
+    named,
+    only_made_differently,
+)
 
 
 BASES = (eqx.nn.Conv, eqx.nn.ConvTranspose)
@@ -25,11 +31,12 @@ def conv_from_equinox(
 
     - `layer`: An `equinox.nn.Conv` or `equinox.nn.ConvTranspose`, or what is derived from one of
         them and differs in its constructor alone, as `equinox.nn.Conv2d`, with any padding and
-        padding mode. Its arrays, of any dtype and with axes of an ensemble, are taken as they are.
+        padding mode. Its arrays, with the axes of
+        an ensemble if there are any, are taken as they are.
     - `spatial_shape`: The numbers of points of the fields that the layer is for, an integer for
-        every axis or a sequence of them. Needed for `padding="SAME"` with a stride alone, which
-        adds as many points as the size of the field asks for: the layer here adds as many to every
-        field. (Keyword only.)
+        every axis or a sequence of them. Only needed for `padding="SAME"` on an axis with a stride
+        and a kernel of more than one point: as many points are added as the size of the field asks
+        for, and the layer here adds them to every field. (Keyword only.)
 
     **Returns:**
 
@@ -38,19 +45,18 @@ def conv_from_equinox(
     [`pdequinox_physconv.MorePaddingConvTranspose`][].
 
     **Raises:** `TypeError` for any other layer; `CannotConvertError`, a `ValueError`, for what is
-    not as said above.
+    not as said above, and for complex parameters.
     """
     base = next((b for b in BASES if isinstance(layer, b)), None)
     if base is None or not only_made_differently(type(layer), base):
         raise TypeError(
             "`layer` must be an `equinox.nn.Conv` or `equinox.nn.ConvTranspose`, or differ from it "
-            f"in its constructor alone, got a `{type(layer).__module__}."
-            f"{type(layer).__qualname__}`."
+            f"in its constructor alone, got a `{named(type(layer))}`."
         )
     if base is eqx.nn.ConvTranspose:
         return _transposed(layer)
     padding = _padding(layer, spatial_shape)
-    arguments = _arguments(layer)
+    arguments = arguments_of(layer)
     arrays = {"weight": layer.weight, "bias": layer.bias}
     window = (layer.kernel_size, layer.stride, padding, (layer.groups,))
     nothing = ((0, 0),) * layer.num_spatial_dims
@@ -69,11 +75,6 @@ def conv_from_equinox(
     )
 
 
-def _arguments(layer: Any) -> dict[str, Any]:
-    names = ("num_spatial_dims", "in_channels", "out_channels", "use_bias")
-    return {name: getattr(layer, name) for name in names}
-
-
 def _padding(layer: eqx.nn.Conv, spatial_shape: Integers | None) -> tuple[tuple[int, int], ...]:
     """Finds what `padding` adds, with JAX's own reading of the names."""
     shape = None
@@ -82,7 +83,8 @@ def _padding(layer: eqx.nn.Conv, spatial_shape: Integers | None) -> tuple[tuple[
     if not isinstance(layer.padding, str):
         return tuple((lower, upper) for lower, upper in layer.padding)
     reach = tuple((k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
-    if shape is None and layer.padding != "VALID" and {*layer.stride} != {1}:
+    depends = any(r > 1 and s > 1 for r, s in zip(reach, layer.stride, strict=True))
+    if shape is None and layer.padding != "VALID" and depends:
         raise CannotConvertError(
             f"`padding` is {layer.padding!r} and `stride` is {layer.stride}, so that the padding "
             "depends on the size of the field: give that as `spatial_shape` to "
@@ -116,7 +118,7 @@ def _transposed(layer: eqx.nn.ConvTranspose) -> MorePaddingConvTranspose:
     return layer_with(
         {"weight": layer.weight, "bias": layer.bias},
         MorePaddingConvTranspose,
-        **_arguments(layer),
+        **arguments_of(layer),
         kernel_size=layer.kernel_size,
         stride=layer.stride,
         padding=padding,

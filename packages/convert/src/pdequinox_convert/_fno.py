@@ -15,7 +15,7 @@ from pdequinox_operators.checks import sample
 from pdequinox_pointwise import PointwiseLinearConv
 from pdequinox_spectralconv import SpectralConv
 
-from ._layers import CannotConvertError, layer_with, parameter, spread
+from ._layers import as_numpy, CannotConvertError, layer_with, named, parameter, spread
 from ._neuraloperator import spectral_from_neuraloperator, spectral_to_neuraloperator
 
 
@@ -170,14 +170,15 @@ class FNO(eqx.Module):
         return self.projection(x)
 
 
-# The arguments of neuraloperator's FNO in their order, and their defaults.
-REQUIRED = object()
+# The arguments of neuraloperator's FNO in their order, and their defaults. What the arrays say too
+# is compared with them, if it is given.
+UNSAID = object()
 OPTIONS: dict[str, Any] = {
-    "n_modes": REQUIRED,
-    "in_channels": REQUIRED,
-    "out_channels": REQUIRED,
-    "hidden_channels": REQUIRED,
-    "n_layers": 4,
+    "n_modes": UNSAID,
+    "in_channels": UNSAID,
+    "out_channels": UNSAID,
+    "hidden_channels": UNSAID,
+    "n_layers": UNSAID,
     "lifting_channel_ratio": 2,
     "projection_channel_ratio": 2,
     "positional_embedding": "grid",
@@ -203,13 +204,6 @@ OPTIONS: dict[str, Any] = {
     "preactivation": False,
     "conv_module": "SpectralConv",
 }
-
-# What the shapes of the arrays say, or what says nothing of a network without factors.
-SAID_BY_ARRAYS = {
-    "in_channels", "out_channels", "hidden_channels", "n_layers", "lifting_channel_ratio",
-    "projection_channel_ratio", "channel_mlp_expansion", "max_n_modes", "rank", "fixed_rank_modes",
-    "implementation", "decomposition_kwargs",
-}  # fmt: skip
 
 SKIPS = ("linear", "identity", "soft-gating", None)
 ALLOWED: dict[str, tuple[Any, ...]] = {
@@ -246,8 +240,9 @@ def load_neuraloperator_fno(
         in the entry `"_metadata"`, which neuraloperator adds.
     - `dtype`: Of the parameters; `None` is that of the entries. (Keyword only.)
     - `options`: Arguments of the network, by their names there, which count before those of
-        `"_metadata"`. What is named in neither has neuraloperator's default. Supported are
-        `n_modes` (as many as the weights have, or fewer), `positional_embedding`
+        `"_metadata"`: these are what the network was made with, and not what was changed later, as
+        `n_modes` in incremental training. What is named in neither has neuraloperator's default.
+        Supported are `n_modes` (all that the weights have, or fewer), `positional_embedding`
         (`"grid"` or `None`), `non_linearity` (`"gelu"`, `"relu"`, `"silu"`, `"tanh"`, `"sigmoid"`,
         `"softplus"`, `"elu"`, or any function of JAX), `norm` (`None`, `"group_norm"` or
         `"instance_norm"`), `use_channel_mlp`, `channel_mlp_skip` and `fno_skip` (`"linear"`,
@@ -281,30 +276,51 @@ def load_neuraloperator_fno(
             f"`state_dict` has the entries {other}, which a network with the options "
             f"{_shown(settings)} does not have."
         )
-    return FNO(
+    model = FNO(
         lifting, blocks, projection, settings["positional_embedding"],
         _padding(settings["domain_padding"], dims),
     )  # fmt: skip
+    for name, found in (
+        ("in_channels", model.in_channels),
+        ("out_channels", projection.layers[-1].out_channels),
+        ("hidden_channels", blocks[0].spectral.in_channels),
+        ("n_layers", len(blocks)),
+    ):
+        if settings[name] is not UNSAID and settings[name] != found:
+            raise CannotConvertError(
+                f"`{name}` must be {found}, as the arrays of `state_dict` say, got "
+                f"{settings[name]!r}."
+            )
+    return model
 
 
 @no_type_check
-def fno_to_neuraloperator(model: FNO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def fno_to_neuraloperator(
+    model: FNO, *, non_linearity: Any = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Gives the arguments and the entries of the FNO of neuraloperator that a network is.
 
     **Arguments:**
 
     - `model`: A [`pdequinox_convert.FNO`][].
+    - `non_linearity`: The function of PyTorch that is the network's activation, which becomes one
+        of the arguments. Required for any other than GELU, the default there. (Keyword only.)
 
     **Returns:**
 
-    The arguments of `neuralop.models.FNO`, without `non_linearity`, which is GELU there by default
-    and has to be added if it is another one, and the arrays for its `load_state_dict`, after
+    The arguments of `neuralop.models.FNO`, and the arrays for its `load_state_dict`, after
     `torch.from_numpy`.
 
-    **Raises:** `TypeError` for another model.
+    **Raises:** `TypeError` for another model; `CannotConvertError`, a `ValueError`, where
+    `non_linearity` is required or [`pdequinox_convert.spectral_to_neuraloperator`][] raises it.
     """
     if not isinstance(model, FNO):
-        raise TypeError(f"`model` must be a `pdequinox_convert.FNO`, got a {type(model)}.")
+        raise TypeError(f"`model` must be a `pdequinox_convert.FNO`, got a `{named(type(model))}`.")
+    if non_linearity is None and model.lifting.activation is not ACTIVATIONS["gelu"]:
+        raise CannotConvertError(
+            "`non_linearity` must be the function of PyTorch that the network's activation is, "
+            f"{model.lifting.activation!r}, got None."
+        )
     state: dict[str, np.ndarray] = {}
 
     def write_mlp(name: str, mlp: ChannelMLP) -> None:
@@ -360,6 +376,8 @@ def fno_to_neuraloperator(model: FNO) -> tuple[dict[str, Any], dict[str, np.ndar
         "stabilizer": first.stabilizer,
         "preactivation": first.preactivation,
     }
+    if non_linearity is not None:
+        arguments["non_linearity"] = non_linearity
     if first.mlp is not None:
         arguments["channel_mlp_expansion"] = first.mlp.layers[0].out_channels / hidden
     return arguments, state
@@ -385,7 +403,8 @@ def _settings(metadata: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     positional = dict(zip(OPTIONS, given.pop("args", ()), strict=False))
     given = {name: value for name, value in given.items() if name in OPTIONS}
     settings = {**OPTIONS, **given, **positional, **options}
-    for name in ("norm", "stabilizer", "factorization", "channel_mlp_skip", "fno_skip"):
+    # Whose case neuraloperator ignores.
+    for name in ("factorization", "channel_mlp_skip", "fno_skip"):
         if isinstance(settings[name], str):
             settings[name] = settings[name].lower()
     if isinstance(module := settings["conv_module"], type):
@@ -397,17 +416,25 @@ def _settings(metadata: Any, options: Mapping[str, Any]) -> dict[str, Any]:
                 f"`{name}` must be one of {[*allowed]}, which is what these layers represent, got "
                 f"{value!r}."
             )
-    settings["non_linearity"] = _activation(settings["non_linearity"])
+    if settings["max_n_modes"] is not None and settings["n_modes"] is UNSAID:
+        raise CannotConvertError(
+            "`n_modes` must be given where `max_n_modes` is, because the weights do not tell how "
+            "many modes are in use."
+        )
+    own = "non_linearity" in options
+    settings["non_linearity"] = _activation(settings["non_linearity"], own)
     return settings
 
 
-def _activation(function: Any) -> Activation:
-    """Finds the function of JAX that a function or module of PyTorch is."""
+def _activation(function: Any, own: bool) -> Activation:
+    """Finds the function of JAX that a function or module of PyTorch is; the caller may give their
+    `own` function of JAX.
+    """
     name: Any = function
     if (getattr(function, "__module__", None) or "").partition(".")[0] == "torch":
         # A module has settings, which its text shows.
         name = _MODULES.get(repr(function)) or getattr(function, "__name__", repr(function))
-    elif callable(function):
+    elif own and callable(function):
         return cast(Activation, function)
     if name not in ACTIVATIONS:
         raise CannotConvertError(
@@ -429,7 +456,7 @@ _MODULES = {
 
 
 def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that decide which entries there are."""
+    """Takes the options that decide which entries there are."""
     names = ("norm", "use_channel_mlp", "channel_mlp_skip", "fno_skip")
     return {name: settings[name] for name in names}
 
@@ -437,11 +464,13 @@ def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _padding(domain_padding: Any, dims: int) -> tuple[float, ...] | None:
     if domain_padding is None:
         return None
-    scalar = np.ndim(domain_padding) == 0
-    fractions = (domain_padding,) * dims if scalar else tuple(domain_padding)
-    if len(fractions) != dims or not all(isinstance(f, int | float) and f >= 0 for f in fractions):
+    # Anything else, a tuple too, is no padding there, without a word.
+    scalar = isinstance(domain_padding, int | float)
+    fractions = [domain_padding] * dims if scalar else domain_padding
+    numbers = isinstance(fractions, list) and len(fractions) == dims
+    if not (numbers and all(isinstance(f, int | float) and f >= 0 for f in fractions)):
         raise CannotConvertError(
-            "`domain_padding` must be None, a number >= 0 or a sequence of one per spatial axis "
+            "`domain_padding` must be None, a number >= 0 or a list of one per spatial axis "
             f"({dims} here), got {domain_padding!r}."
         )
     return tuple(map(float, fractions)) if any(fractions) else None
@@ -507,7 +536,7 @@ def _block(reader: _Reader, index: int, is_last: bool, settings: Mapping[str, An
         )
     bias = reader.array(f"{name}.bias")
     dims = bias.ndim - 1
-    weight = np.asarray(reader.raw(f"{name}.weight.tensor"))
+    weight = as_numpy(reader.raw(f"{name}.weight.tensor"), f"{name}.weight.tensor")
     if weight.ndim != dims + 2:
         raise CannotConvertError(
             f"`separable` must be False, as these layers have a matrix per mode, but {name!r} has "
@@ -515,7 +544,7 @@ def _block(reader: _Reader, index: int, is_last: bool, settings: Mapping[str, An
         )
     n_modes = settings["n_modes"]
     spectral = spectral_from_neuraloperator(
-        weight, None if n_modes is REQUIRED else n_modes, dtype=reader.dtype
+        weight, None if n_modes is UNSAID else n_modes, dtype=reader.dtype
     )
     norms = None
     channels = spectral.out_channels

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -13,14 +14,15 @@ from pdequinox_operators.checks import parameter_dtype
 
 
 class CannotConvertError(ValueError):
-    """Says by name what these layers cannot represent.
-
-    A `ValueError`, raised before anything is converted.
-    """
+    """Says by name what these layers, or those of the other library, cannot represent."""
 
 
 def layer_with(arrays: Mapping[str, Any], cls: Callable[..., Any], **arguments: Any) -> Any:
     """Makes a layer that has the `arrays` as its leaves; no initial weights are drawn."""
+    for name, array in arrays.items():
+        dtype = getattr(array, "dtype", None)  # A leaf may be missing.
+        if dtype is not None:
+            _check_dtype(dtype, name)
     shapes = eqx.filter_eval_shape(lambda: cls(**arguments, key=jax.random.key(0)))
     return eqx.tree_at(
         lambda layer: [getattr(layer, name) for name in arrays],
@@ -30,28 +32,83 @@ def layer_with(arrays: Mapping[str, Any], cls: Callable[..., Any], **arguments: 
     )
 
 
+def _check_dtype(dtype: Any, name: str) -> None:
+    try:
+        parameter_dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise CannotConvertError(
+            f"`{name}` must be of one of the dtypes of these layers, got {dtype}. {error}"
+        ) from error
+
+
+def named(cls: type) -> str:
+    """Names a class as its users do: without the modules that it is imported from."""
+    package, *modules = cls.__module__.split(".")
+    public = [module for module in modules if not module.startswith("_")]
+    return ".".join([package, *public, cls.__qualname__])
+
+
+def arguments_of(layer: Any, *names: str) -> dict[str, Any]:
+    """Gives the arguments that every convolution has, and others by name."""
+    names = ("num_spatial_dims", "in_channels", "out_channels", "use_bias", *names)
+    return {name: getattr(layer, name) for name in names}
+
+
+def one_layer(weight: Any, num_axes: int, name: str) -> None:
+    """Checks that weights are those of one layer, and not of an ensemble."""
+    if weight.ndim != num_axes:
+        raise ValueError(
+            f"`{name}` must be one layer, whose weights have {num_axes} axes, got weights of shape "
+            f"{weight.shape}: take the members of an ensemble one by one."
+        )
+
+
 def only_made_differently(cls: type, base: type) -> bool:
     """Tells whether a class differs from the one that it is derived from in its constructor alone:
-    it has no other fields, and defines nothing else that its base has.
+    it has no other fields, and defines nothing else.
     """
     fields = [{field.name for field in dataclasses.fields(c)} for c in (cls, base)]
     own = {name for c in cls.__mro__[: cls.__mro__.index(base)] for name in vars(c)}
-    special = {name for name in own if name.startswith("__") and name != "__call__"}
-    return fields[0] == fields[1] and not (own - special - _ABC) & {*dir(base)}
+    return fields[0] == fields[1] and own <= _names_of_a_plain_class(base) | {"__init__"}
 
 
-_ABC = {"_abc_impl"}  # What Python itself adds to a class.
+@cache
+def _names_of_a_plain_class(base: Any) -> frozenset[str]:
+    """Lists what Python and Equinox add to any class."""
+
+    class Plain(base):
+        """Differs in nothing."""
+
+    return frozenset(vars(Plain))
+
+
+def as_numpy(value: Any, name: str) -> np.ndarray:
+    """Reads an array of another library."""
+    try:
+        return np.asarray(value)
+    except Exception as error:  # What libraries raise for arrays on a device, or with a tape.
+        raise TypeError(f"`{name}` must be an array that NumPy can read: {error}") from error
 
 
 def parameter(value: Any, name: str, dtype: Any = None) -> jax.Array:
     """Converts an array of another library to one of JAX's, in `dtype` if that is given."""
-    try:
-        array = np.asarray(value)
-    except Exception as error:  # What other libraries raise for arrays on a device, or with a tape.
-        raise TypeError(f"`{name}` must be an array that NumPy can read: {error}") from error
+    array = as_numpy(value, name)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"`{name}` must be an array of real floats, got dtype {array.dtype}.")
-    return jnp.asarray(array, parameter_dtype(array.dtype if dtype is None else dtype))
+    return jnp.asarray(array, chosen_dtype(array.dtype, name, dtype))
+
+
+def chosen_dtype(found: Any, name: str, dtype: Any) -> jnp.dtype:
+    """Checks the dtype of an array's real part, or what is asked for in its place."""
+    if dtype is not None:
+        return parameter_dtype(dtype)
+    try:
+        return parameter_dtype(found)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` is of dtype {found}, which JAX has not switched on: ask for another by "
+            "`dtype`, or set the configuration option `jax_enable_x64`."
+        ) from error
 
 
 def spread(bias: jax.Array, num_spatial_dims: int) -> jax.Array:

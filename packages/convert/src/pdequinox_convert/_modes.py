@@ -4,13 +4,12 @@ from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from pdequinox_operators.checks import Integers, integers
 from pdequinox_spectralconv import SpectralConv
 
-from ._layers import layer_with
+from ._layers import layer_with, named, only_made_differently
 
 
 @no_type_check
@@ -45,6 +44,11 @@ def resize_modes(model: Any, num_modes: Integers) -> Any:
 
 
 def _resize(layer: SpectralConv, num_modes: Integers) -> SpectralConv:
+    if not only_made_differently(type(layer), SpectralConv):
+        raise TypeError(
+            "`model` must have spectral layers that differ from `SpectralConv` in their "
+            f"constructor alone, got a `{named(type(layer))}`."
+        )
     modes = integers(num_modes, layer.num_spatial_dims, "num_modes")
     added = [new - old for new, old in zip(modes, layer.num_modes, strict=True)]
     periodic = [axis for axis, (lower, _) in enumerate(layer.boundary.axes) if lower.wraps]
@@ -58,9 +62,7 @@ def _resize(layer: SpectralConv, num_modes: Integers) -> SpectralConv:
             widths.append((more, 0, 0) if negative else (0, more, 0))
         return lax.pad(weights, jnp.zeros((), weights.dtype), widths)
 
-    def of_all(weights: Any) -> Any:
-        if not isinstance(weights, jax.Array | np.ndarray):  # An optimiser may have none.
-            return weights
+    def of_all(weights: jax.Array) -> jax.Array:
         groups = weights.ndim - len(modes) - 3  # Axes of an ensemble come before.
         split = [
             of_group(lax.index_in_dim(weights, group, groups), group)
@@ -68,9 +70,15 @@ def _resize(layer: SpectralConv, num_modes: Integers) -> SpectralConv:
         ]
         return jnp.concatenate(split, groups)
 
+    def of_leaf(weights: Any) -> Any:
+        if isinstance(weights, jax.ShapeDtypeStruct):
+            return jax.eval_shape(of_all, weights)
+        # Optimisers may have none, or a label.
+        return weights if getattr(weights, "shape", None) is None else of_all(weights)
+
     return layer_with(
-        {name: of_all(getattr(layer, name)) for name in ("weights_real", "weights_imag")},
-        type(layer),
+        {name: of_leaf(getattr(layer, name)) for name in ("weights_real", "weights_imag")},
+        SpectralConv,
         num_spatial_dims=layer.num_spatial_dims,
         in_channels=layer.in_channels,
         out_channels=layer.out_channels,

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pdequinox_operators.checks import integer, Integers, parameter_dtype
+from pdequinox_operators.checks import integer, Integers
 from pdequinox_spectralconv import SpectralConv
 
-from ._layers import CannotConvertError, layer_with
+from ._layers import as_numpy, CannotConvertError, chosen_dtype, layer_with, named, one_layer
 
 
 @no_type_check
@@ -30,8 +30,10 @@ def spectral_from_neuraloperator(
     **Arguments:**
 
     - `weight`: Its dense `weight.tensor`, complex, of shape `(in_channels, out_channels, *modes)`;
-        an array of NumPy, or what NumPy reads as one. Its bias is left to the caller: layers here
-        have none ([`pdequinox_convert.load_neuraloperator_fno`][] adds it).
+        an array of NumPy, or what NumPy reads as one. That of a layer with `complex_data`, whose
+        last axis has both signs, cannot be told from others, and must not be given. A bias is left
+        to the caller: layers here have none ([`pdequinox_convert.load_neuraloperator_fno`][] adds
+        it).
     - `n_modes`: What the layer was made with, one integer per axis, if it has fewer modes in use
         than weights (`max_n_modes`). `None` is all.
     - `dtype`: Of the parameters; `None` is that of the weight's real part. (Keyword only.)
@@ -42,10 +44,9 @@ def spectral_from_neuraloperator(
     axis with `n` of its `n_modes`, and of `n // 2 + 1` for the last one.
 
     **Raises:** `TypeError` or `ValueError` for what is not as said above; `CannotConvertError`, a
-    `ValueError`, for weights of a layer that is `separable`, and for those of `complex_data`, where
-    they can be told.
+    `ValueError`, for weights of a layer that is `separable`, where `n_modes` tells them.
     """
-    array = np.asarray(weight)
+    array = as_numpy(weight, "weight")
     if not np.issubdtype(array.dtype, np.complexfloating):
         raise TypeError(f"`weight` must be an array of complex numbers, got dtype {array.dtype}.")
     if n_modes is not None:
@@ -69,7 +70,7 @@ def spectral_from_neuraloperator(
             group = np.pad(half, widths)
         groups.append(group.swapaxes(0, 1))
     whole = np.stack(groups)
-    dtype = parameter_dtype(whole.real.dtype if dtype is None else dtype)
+    dtype = chosen_dtype(whole.real.dtype, "weight", dtype)
     return layer_with(
         {
             "weights_real": jnp.asarray(whole.real, dtype),
@@ -104,14 +105,14 @@ def spectral_to_neuraloperator(layer: SpectralConv) -> tuple[tuple[int, ...], np
     """
     if not isinstance(layer, SpectralConv):
         raise TypeError(
-            "`layer` must be a `SpectralConv` of this project, got a "
-            f"`{type(layer).__module__}.{type(layer).__qualname__}`."
+            f"`layer` must be a `SpectralConv` of this project, got a `{named(type(layer))}`."
         )
-    if layer.weights_imag is None or not all(lower.wraps for lower, _ in layer.boundary.axes):
+    if not all(lower.wraps for lower, _ in layer.boundary.axes):
         raise CannotConvertError(
             "neuraloperator's layers are periodic along every axis, got `boundary_mode` = "
             f"{layer.boundary_mode!r}."
         )
+    one_layer(layer.weights_real, layer.num_spatial_dims + 3, "layer")
     real, imag = (
         np.asarray(w, np.promote_types(w.dtype, np.float32))
         for w in (layer.weights_real, layer.weights_imag)
@@ -142,6 +143,8 @@ def _in_use(weight: np.ndarray, n_modes: Any) -> np.ndarray:
     """
     given = (n_modes,) if np.ndim(n_modes) == 0 else tuple(n_modes)
     numbers = [integer(n, "n_modes") for n in given]
+    if not numbers:
+        raise ValueError(f"`n_modes` must have one entry per axis of modes, got {n_modes!r}.")
     if weight.ndim == len(numbers) + 1:
         raise CannotConvertError(
             f"`weight` of shape {weight.shape} has one axis of channels for {len(numbers)} "

@@ -16,12 +16,7 @@ from pdequinox_physconv import (
 from pdequinox_pointwise import PointwiseLinearConv
 from pdequinox_spectralconv import SpectralConv
 
-from ._layers import CannotConvertError, layer_with
-
-
-def _arguments(layer: Any, *names: str) -> dict[str, Any]:
-    names = ("num_spatial_dims", "in_channels", "out_channels", "use_bias", *names)
-    return {name: getattr(layer, name) for name in names}
+from ._layers import arguments_of, CannotConvertError, layer_with
 
 
 def _arrays(layer: Any) -> dict[str, Any]:
@@ -29,60 +24,65 @@ def _arrays(layer: Any) -> dict[str, Any]:
 
 
 def _pointwise(layer: Any) -> PointwiseLinearConv:
-    return layer_with(_arrays(layer), PointwiseLinearConv, **_arguments(layer))
+    return layer_with(_arrays(layer), PointwiseLinearConv, **arguments_of(layer))
 
 
 def _explicit(layer: Any) -> MorePaddingConv:
     names = ("kernel_size", "stride", "padding", "padding_mode", "dilation", "groups")
-    return layer_with(_arrays(layer), MorePaddingConv, **_arguments(layer, *names))
+    return layer_with(_arrays(layer), MorePaddingConv, **arguments_of(layer, *names))
 
 
 def _same(layer: Any) -> PhysicsConv:
     names = ("kernel_size", "stride", "dilation", "groups", "boundary_mode")
-    return layer_with(_arrays(layer), PhysicsConv, **_arguments(layer, *names))
+    return layer_with(_arrays(layer), PhysicsConv, **arguments_of(layer, *names))
 
 
 def _same_transposed(layer: Any) -> PhysicsConvTranspose | MorePaddingConvTranspose:
     if any(k % 2 == 0 for k in layer.kernel_size):
         return _explicit_transposed(layer)
     names = ("kernel_size", "stride", "output_padding", "dilation", "groups", "boundary_mode")
-    return layer_with(_arrays(layer), PhysicsConvTranspose, **_arguments(layer, *names))
+    return layer_with(_arrays(layer), PhysicsConvTranspose, **arguments_of(layer, *names))
 
 
 def _explicit_transposed(layer: Any) -> MorePaddingConvTranspose:
-    """pdequinox takes its `padding` for the points that are added to the input with zeros between
-    its points, and not for that of the convolution that is transposed: the layer with the padding
-    `(k - 1) * d - p` is what it computes, and for even kernels, for which both differ by one point,
-    not what it was meant to.
+    """Finds the layer with the padding `(k - 1) * d - p`.
 
-    Except for zeros, the input is extended by `ceil(w / s)` points, `w = (k - 1) * d - p` (and the
-    output padding `o`, above), and `p` (and `o`) of what comes of them with zeros between is used.
-    That reaches beyond the extended points, to where zeros stand in place of the extension, if
-    there is another point of it within `p`.
+    pdequinox takes its `padding` for that of the input with zeros between its points: output 0
+    begins at `-p`, and not at `-((k - 1) * d - p)`. The two differ for even kernels, for which it
+    is not what it was meant to be.
+
+    Except for zeros, the input is extended by `e = ceil(w / s)` points, `w = (k - 1) * d - p` (and
+    the output padding, above). The next point would be at `(e + 1) * s` beyond the last: the
+    extension is too short if that is within `p`, for a zero is there.
     """
     padding = []
     for k, s, d, o, pair in zip(
         layer.kernel_size, layer.stride, layer.dilation, layer.output_padding, layer.padding,
         strict=True,
     ):  # fmt: skip
-        own = [(k - 1) * d - p for p in pair]
-        for w, p, more in zip(own, pair, (0, o), strict=True):
-            if layer.padding_mode != "zeros" and p + more >= (-(-(w + more) // s) + 1) * s:
+        reach = (k - 1) * d
+        if max(pair) > reach:
+            raise CannotConvertError(
+                f"its padding of {pair} is wider than its kernel reaches, which is {reach} points"
+            )
+        for p, more in zip(pair, (0, o), strict=True):
+            extended = -(-(reach - p + more) // s)
+            if layer.padding_mode != "zeros" and p + more >= (extended + 1) * s:
                 raise CannotConvertError(
                     "it is shifted, because its kernel is even or its padding is wide, and extends "
                     "the field by too few points, beyond which pdequinox takes zeros in place of "
                     f"its extension (kernel of {k} points, stride {s}, dilation {d}, "
                     f"padding {pair}, output padding {o})"
                 )
-        padding.append(own)
+        padding.append([reach - p for p in pair])
     names = ("kernel_size", "stride", "padding_mode", "output_padding", "dilation", "groups")
-    arguments = _arguments(layer, *names)
+    arguments = arguments_of(layer, *names)
     return layer_with(_arrays(layer), MorePaddingConvTranspose, padding=padding, **arguments)
 
 
 def _spectral(layer: Any) -> SpectralConv:
-    """Of its integers, which are leaves there, nothing is left in the state of an optimiser: the
-    shape of the weights tells them, `(2**(D - 1), C, C, *num_modes)` after any axes of an ensemble.
+    """Finds the integers of a layer by the shape of its weights, `(2**(D - 1), C, C, *num_modes)`
+    after any axes of an ensemble: being leaves there, they are missing in an optimiser's state.
     """
     shape = getattr(layer.weights_real, "shape", None)
     if shape is None:
@@ -94,7 +94,8 @@ def _spectral(layer: Any) -> SpectralConv:
         dims = [d for d in dims if shape[-d - 3] == 2 ** (d - 1) and shape[-d - 1] == shape[-d - 2]]
     if len(dims) != 1:
         raise CannotConvertError(
-            f"its weights of shape {shape} are those of layers in {len(dims)} numbers of dimensions"
+            f"its number of dimensions is not known, for weights of shape {shape} are those of "
+            f"layers in {len(dims)} numbers of dimensions"
         )
     out_channels, in_channels, *num_modes = shape[-dims[0] - 2 :]
     if out_channels != in_channels:

@@ -11,7 +11,7 @@ from pdequinox_operators.checks import groups as parse_groups, Integer, integer,
 from pdequinox_physconv import MorePaddingConv, MorePaddingConvTranspose
 from pdequinox_pointwise import PointwiseLinearConv
 
-from ._layers import CannotConvertError, layer_with, parameter, spread
+from ._layers import CannotConvertError, layer_with, named, one_layer, parameter, spread
 
 
 # The modes of `torch.nn.Conv`; the names here are the same.
@@ -173,13 +173,13 @@ def conv_to_torch(
     """
     if not isinstance(layer, MorePaddingConv | MorePaddingConvTranspose | PointwiseLinearConv):
         raise TypeError(
-            "`layer` must be a convolution of this project, got a "
-            f"`{type(layer).__module__}.{type(layer).__qualname__}`."
+            f"`layer` must be a convolution of this project, got a `{named(type(layer))}`."
         )
     if layer.num_spatial_dims > 3:
         raise CannotConvertError(
             f"PyTorch has convolutions in 1 to 3 dimensions, got {layer.num_spatial_dims}."
         )
+    one_layer(layer.weight, layer.num_spatial_dims + 2, "layer")
     names = ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "groups")
     arguments = {name: getattr(layer, name) for name in names}
     arguments["bias"] = layer.bias is not None
@@ -194,8 +194,7 @@ def conv_to_torch(
             )
         weight = _swapped(weight, layer.groups)
     else:
-        named = {"padding": "same", "stride": (1,) * layer.num_spatial_dims}
-        is_same = layer.stride == named["stride"] and layer.padding == _named_padding(
+        is_same = {*layer.stride} == {1} and layer.padding == _named_padding(
             "same", layer.kernel_size, layer.stride, layer.dilation
         )
         arguments["padding"] = "same" if is_same else _symmetric(layer.padding)
