@@ -158,8 +158,8 @@ def their_network(n_modes, arguments, seed=0):
 
 def assert_same_network(mine, other, x):
     """Each of the layers in a row sums at most `n` numbers, along the axes and over channels, and
-    is off by as many roundings of its largest value. The layers after it enlarge that by no more than
-    the network enlarges a change of its input, up to a factor of two.
+    is off by as many roundings of its largest value. The layers after it enlarge that by no more
+    than the network enlarges a change of its input, up to a factor of two.
     """
     apply = jax.jit(lambda x: mine(x))
     expected = outputs(other, x)
