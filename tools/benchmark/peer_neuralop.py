@@ -8,6 +8,8 @@ import torch
 from neuralop.layers.spectral_convolution import SpectralConv
 from rows import Row, Task, UnsupportedError
 
+from pdequinox_convert import spectral_to_neuraloperator
+
 
 def layer(channels: tuple[int, int], modes: tuple[int, ...]) -> SpectralConv:
     """That keeps the modes of this project: of `n` modes it keeps `-n/2..n/2-1` on an axis, and
@@ -33,17 +35,12 @@ def make(row: Row) -> torch.nn.Module:
     return layer(row.channels, modes)
 
 
-def copied(weights: np.ndarray) -> SpectralConv:
-    """The layer with complex weights of this project, `(groups, out, in, *modes)`."""
-    groups, out, into, *modes = weights.shape
-    result = layer((into, out), tuple(modes))
-    whole = np.zeros((out, into, *(2 * m for m in modes[:-1]), modes[-1]), "complex64")
-    for g in range(groups):
-        # The negative wavenumbers come first; bit `i` of the group tells those of axis `i`.
-        halves = [slice(0, m) if g >> i & 1 else slice(m, None) for i, m in enumerate(modes[:-1])]
-        whole[(..., *halves, slice(None))] = weights[g]
+def copied(ours: Any) -> SpectralConv:
+    """The layer with the weights of one of this project."""
+    _, weight = spectral_to_neuraloperator(ours)
+    result = layer((ours.in_channels, ours.out_channels), ours.num_modes)
     with torch.no_grad():
-        result.weight.tensor.copy_(torch.tensor(whole.swapaxes(0, 1)))
+        result.weight.tensor.copy_(torch.tensor(weight))
     return result
 
 
