@@ -84,6 +84,17 @@ def test_convolution(geometry, mode, x64):
     assert_same(mine, other, sample(other, shape))
 
 
+@pytest.mark.converts("pointwise convolution", "PyTorch", "conv_from_torch")
+@pytest.mark.parametrize("padding", [0, "same", "valid"])
+def test_a_kernel_of_one_point_is_pointwise(padding, x64):
+    other = torch_layer(torch.nn.Conv2d, (4, 6), 1, padding=padding)
+    mine = conv_from_torch(*arrays(other), padding=padding)
+    assert type(mine) is PointwiseLinearConv
+    assert_same(mine, other, sample(other, (5, 6)))
+    strided = torch_layer(torch.nn.Conv2d, (4, 6), 1, stride=2)
+    assert type(conv_from_torch(*arrays(strided), stride=2)) is MorePaddingConv
+
+
 # (spatial shape, kernel size, stride, padding, output padding, dilation, groups)
 UPWARDS = [
     ((9,), 3, 2, 1, 1, 1, 1),

@@ -12,6 +12,7 @@ from pdequinox_pointwise import PointwiseLinearConv
 from ._layers import (
     arguments_of,
     CannotConvertError,
+    convolution,
     layer_with,
     named,
     only_made_differently,
@@ -31,8 +32,8 @@ def conv_from_equinox(
 
     - `layer`: An `equinox.nn.Conv` or `equinox.nn.ConvTranspose`, or what is derived from one of
         them and differs in its constructor alone, as `equinox.nn.Conv2d`, with any padding and
-        padding mode. Its arrays, with the axes of
-        an ensemble if there are any, are taken as they are.
+        padding mode. Its arrays, with the axes of an ensemble if there are any, are taken as they
+        are.
     - `spatial_shape`: The numbers of points of the fields that the layer is for, an integer for
         every axis or a sequence of them. Only needed for `padding="SAME"` on an axis with a stride
         and a kernel of more than one point: as many points are added as the size of the field asks
@@ -55,24 +56,10 @@ def conv_from_equinox(
         )
     if base is eqx.nn.ConvTranspose:
         return _transposed(layer)
+    names = ("kernel_size", "stride", "dilation", "groups", "padding_mode")
     padding = _padding(layer, spatial_shape)
-    arguments = arguments_of(layer)
     arrays = {"weight": layer.weight, "bias": layer.bias}
-    window = (layer.kernel_size, layer.stride, padding, (layer.groups,))
-    nothing = ((0, 0),) * layer.num_spatial_dims
-    if window == (*((1,) * layer.num_spatial_dims,) * 2, nothing, (1,)):
-        return layer_with(arrays, PointwiseLinearConv, **arguments)
-    return layer_with(
-        arrays,
-        MorePaddingConv,
-        **arguments,
-        kernel_size=layer.kernel_size,
-        stride=layer.stride,
-        padding=padding,
-        padding_mode=layer.padding_mode,
-        dilation=layer.dilation,
-        groups=layer.groups,
-    )
+    return convolution(arrays, padding=padding, **arguments_of(layer, *names))
 
 
 def _padding(layer: eqx.nn.Conv, spatial_shape: Integers | None) -> tuple[tuple[int, int], ...]:
@@ -115,15 +102,11 @@ def _transposed(layer: eqx.nn.ConvTranspose) -> MorePaddingConvTranspose:
             lower = (max(total, 0) + (layer.padding == "SAME_LOWER")) // 2
             padding.append((lower, max(total, 0) - lower))
             more.append(max(-total, 0))
+    names = ("kernel_size", "stride", "dilation", "groups", "padding_mode")
     return layer_with(
         {"weight": layer.weight, "bias": layer.bias},
         MorePaddingConvTranspose,
-        **arguments_of(layer),
-        kernel_size=layer.kernel_size,
-        stride=layer.stride,
         padding=padding,
-        padding_mode=layer.padding_mode,
         output_padding=more,
-        dilation=layer.dilation,
-        groups=layer.groups,
+        **arguments_of(layer, *names),
     )

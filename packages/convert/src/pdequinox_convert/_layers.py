@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdequinox_operators.checks import parameter_dtype
+from pdequinox_physconv import MorePaddingConv
+from pdequinox_pointwise import PointwiseLinearConv
 
 
 class CannotConvertError(ValueError):
@@ -30,6 +33,21 @@ def layer_with(arrays: Mapping[str, Any], cls: Callable[..., Any], **arguments: 
         [*arrays.values()],
         is_leaf=lambda leaf: leaf is None,
     )
+
+
+def convolution(
+    arrays: Mapping[str, Any], **arguments: Any
+) -> MorePaddingConv | PointwiseLinearConv:
+    """Makes a convolution with explicit padding of these arguments, or the pointwise layer that it
+    is.
+    """
+    names = ("kernel_size", "stride", "padding", "dilation", "groups")
+    kernel_size, stride, padding, _, groups = (arguments[name] for name in names)
+    if {*kernel_size, *stride, groups} == {1} and {*chain.from_iterable(padding)} == {0}:
+        left_out = (*names, "padding_mode")
+        arguments = {name: arguments[name] for name in arguments if name not in left_out}
+        return layer_with(arrays, PointwiseLinearConv, **arguments)
+    return layer_with(arrays, MorePaddingConv, **arguments)
 
 
 def _check_dtype(dtype: Any, name: str) -> None:

@@ -11,7 +11,15 @@ from pdequinox_operators.checks import groups as parse_groups, Integer, integer,
 from pdequinox_physconv import MorePaddingConv, MorePaddingConvTranspose
 from pdequinox_pointwise import PointwiseLinearConv
 
-from ._layers import CannotConvertError, layer_with, named, one_layer, parameter, spread
+from ._layers import (
+    CannotConvertError,
+    convolution,
+    layer_with,
+    named,
+    one_layer,
+    parameter,
+    spread,
+)
 
 
 # The modes of `torch.nn.Conv`; the names here are the same.
@@ -29,7 +37,7 @@ def conv_from_torch(
     groups: Integer = 1,
     padding_mode: str = "zeros",
     dtype: Any = None,
-) -> MorePaddingConv:
+) -> MorePaddingConv | PointwiseLinearConv:
     """Makes the layer that computes what `torch.nn.Conv1d`, `Conv2d` or `Conv3d` does with these
     arrays and arguments.
 
@@ -48,7 +56,8 @@ def conv_from_torch(
 
     **Returns:**
 
-    A [`pdequinox_physconv.MorePaddingConv`][].
+    A [`pdequinox_pointwise.PointwiseLinearConv`][] for a kernel of one point that has neither
+    stride nor padding nor groups, else a [`pdequinox_physconv.MorePaddingConv`][].
 
     **Raises:** `TypeError` or `ValueError` for what is not as said above.
     """
@@ -62,10 +71,9 @@ def conv_from_torch(
     if isinstance(padding, str):
         padding = _named_padding(padding, kernel_size, stride, dilation)
     else:
-        padding = integers(padding, dims, "padding", minimum=0)
-    return layer_with(
+        padding = [(width, width) for width in integers(padding, dims, "padding", minimum=0)]
+    return convolution(
         {"weight": weight, "bias": bias},
-        MorePaddingConv,
         num_spatial_dims=dims,
         in_channels=weight.shape[1] * count,
         out_channels=weight.shape[0],
