@@ -1,8 +1,9 @@
-"""The solvers of the experiments that are in files of their own, against analytic solutions."""
+"""The solvers of the experiments that need no more than the layers, against analytic solutions."""
 
 import importlib.util
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ def module(name):
 
 
 boussinesq, sphere = module("boussinesq"), module("sphere")
+parameters = module("parameters")
 
 
 def zeros(solver):
@@ -113,3 +115,99 @@ def test_bells_move_as_the_wind_says():
     carried = u / np.cos(latitude) * slope(0, 0, 1) + v * slope(0, 1, 0)
     assert np.abs(carried).max() > 0.3
     assert np.abs(slope(1, 0, 0) + carried).max() < 1e-5
+
+
+@pytest.fixture
+def double(x64):
+    """JAX in 64-bit mode, with NumPy's promotion of real numbers to complex ones."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def flow(num_points=24, viscosity=0.05, drag=0.1, forcing=4):
+    return parameters.Kolmogorov(num_points, viscosity, drag, forcing)
+
+
+def points(solver):
+    x = 2 * np.pi * np.arange(solver.num_points) / solver.num_points
+    return x[:, None], x[None]
+
+
+def some_vorticity(solver, damping=0.0):
+    """The kept modes of white noise, damped by `exp(-damping squares)`."""
+    noise = np.random.default_rng(0).normal(size=(solver.num_points,) * 2)
+    return solver.modes(noise) * np.exp(-damping * solver.squares)
+
+
+@pytest.mark.parametrize("along, across", [(1, 1), (2, 2), (3, 1)])
+def test_vortices_of_taylor_and_green_decay(double, along, across):
+    # All waves of one length carry themselves along their own contours, so that `u w_x + v w_y` is
+    # 0 (Taylor, Phil. Mag. 46, 1923), and each decays alone.
+    solver = flow(forcing=0)
+    x, y = points(solver)
+    wave = np.sin(along * x) * np.sin(across * y) + 0.5 * np.cos(across * x) * np.cos(along * y)
+    modes = solver.modes(wave)
+    for _ in range(10):
+        modes = solver.step(modes, 0.1)
+    expected = wave * np.exp(-(0.05 * (along**2 + across**2) + 0.1))
+    assert np.allclose(solver.values(modes), expected, atol=1e-13)
+
+
+def test_the_laminar_flow_comes_from_rest_and_stays(double):
+    # A flow along `x` that depends on `y` alone carries nothing: `w_t = -rate w - n cos(n y)`.
+    solver, rate = flow(), 0.05 * 16 + 0.1
+    x, y = points(solver)
+    modes = 0 * solver.laminar
+    for _ in range(10):
+        modes = solver.step(modes, 0.1)
+    laminar = 0 * x - 4 * np.cos(4 * y) / rate
+    assert np.allclose(solver.values(modes), laminar * (1 - np.exp(-rate)), atol=1e-13)
+    assert np.allclose(solver.values(solver.step(solver.laminar, 0.1)), laminar, atol=1e-13)
+
+
+def test_two_waves_carry_each_other(double):
+    # Of `w = cos(x) + cos(2 y)`, `psi = cos(x) + cos(2 y) / 4`, `u = -sin(2 y) / 2`, `v = sin(x)`:
+    # `u w_x + v w_y = (1 / 2 - 2) sin(x) sin(2 y)`.
+    solver = flow()
+    x, y = points(solver)
+    change = solver.tendency(solver.modes(np.cos(x) + np.cos(2 * y)))
+    assert np.allclose(solver.values(change), 1.5 * np.sin(x) * np.sin(2 * y), atol=1e-13)
+
+
+def test_carrying_keeps_energy_and_enstrophy(double):
+    # Both are kept by the kept modes alone if no product takes the shape of one of these
+    # (Kraichnan, Phys. Fluids 10, 1967). Waves along `y` without a negative one count half.
+    solver = flow()
+    modes = some_vorticity(solver)
+    counts = np.where(solver.waves[1] > 0, 2.0, 1.0)
+    change = counts * np.real(np.conj(modes) * np.asarray(solver.tendency(modes)))
+    for weights in (np.ones_like(solver.squares), 1 / np.maximum(solver.squares, 1)):
+        assert np.abs(weights * change).sum() > 1e-3
+        assert abs((weights * change).sum()) < 1e-13 * np.abs(weights * change).sum()
+
+
+def test_the_method_is_of_the_fourth_order(double):
+    solver = flow()
+    start = 20 * some_vorticity(solver, damping=0.1)
+    step = jax.jit(solver.step, static_argnums=1)
+
+    def end(num_steps):
+        modes = start
+        for _ in range(num_steps):
+            modes = step(modes, 1.0 / num_steps)
+        return np.asarray(modes)
+
+    coarse, middle, fine = end(32), end(64), end(128)
+    ratio = np.linalg.norm(coarse - middle) / np.linalg.norm(middle - fine)
+    assert np.linalg.norm(fine - start) > 0.5 * np.linalg.norm(start)
+    assert 14 < ratio < 18
+
+
+def test_a_coarser_grid_shows_the_same_waves(double):
+    solver = flow()
+    x, y = points(solver)
+    wave = lambda x, y: 2 * np.cos(3 * x - 5 * y) + np.sin(6 * x + y)
+    modes = solver.modes(wave(x, y) + np.cos(x + 7 * y) + np.cos(7 * x))
+    x, y = points(flow(14))
+    # Waves of half as many periods as there are points, or of more, are left out.
+    assert np.allclose(parameters.coarsen(modes, 14), wave(x, y), atol=1e-13)

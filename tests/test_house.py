@@ -26,6 +26,7 @@ from pdequinox_operators import Operator
 from pdequinox_padding._boundary import BOUNDARY_MODES, KINDS, PADDING_MODES
 from pdequinox_physconv import PhysicsConv
 from pdequinox_spectralconv import SpectralConv
+from pdequinox_spectralconv._resample import AliasFree
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -189,7 +190,7 @@ def test_a_layer_is_five_files_and_their_imports_point_down(package):
     modules = {layer.__module__ for layer in LAYERS if within(layer.__module__, package)}
     there = {path.stem for path in folder.iterdir()}
     # What users see besides the classes stands beside them.
-    classes = {module.split(".")[1] for module in modules} | ({"_mask"} & there)
+    classes = {module.split(".")[1] for module in modules} | ({"_mask", "_resample"} & there)
     assert classes <= there and FILES.keys() <= there
     assert not classes & FILES.keys()
     # What `_convolution` is made of, if it is more than a file: it may be asked by all.
@@ -260,8 +261,9 @@ def test_every_layer_is_exported():
     # Networks of other libraries are not layers.
     packages = PACKAGES.keys() - {"pdequinox_convert"}
     own = {v for v in modules if v.__module__.partition(".")[0] in packages}
-    # What cannot be called is a part of a layer.
-    assert {v for v in own if any("__call__" in vars(base) for base in v.__mro__)} == {*LAYERS}
+    # What cannot be called is a part of a layer, and what has no weights an activation.
+    called = {v for v in own if any("__call__" in vars(base) for base in v.__mro__)}
+    assert called == {*LAYERS, AliasFree}
 
 
 def test_the_readme_installs_every_package():

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import jax
 import pytest
 
 
@@ -26,7 +27,9 @@ def test_python_examples_run(readme):
     for example in examples:
         if example in elsewhere:
             continue
-        exec(compile(example, str(readme), "exec"), {})
+        # As a user's own: optax needs JAX's default of promotion.
+        with jax.numpy_dtype_promotion("standard"):
+            exec(compile(example, str(readme), "exec"), {})
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
+import jax
 import pytest
 from jax.sharding import AxisType
+
+from pdequinox_spectralconv import SpectralConv
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +58,19 @@ def test_counts_of_today_are_those_of_the_formulas(tool, layer, sharding):
             "ours", AxisType.Auto, page.LAYER[layer], page.SHARDING[sharding], what
         )
         assert_sent(tool, layer, sharding, what, count.counted(program)["sent"])
+
+
+def test_the_sizes_of_factors_are_those_of_layers(tool):
+    """Every kind of weights that the page names, in 1-D to 3-D."""
+    formulas, page = tool("formulas"), tool("page")
+    for dims in (1, 2, 3):
+        sizes = formulas.Sizes(1, 6, 6, (32,) * dims, 5)
+        for kind, _ in page.FACTORS.values():
+            make = lambda dims=dims, kind=kind: SpectralConv(
+                dims, 6, 6, 5, weights=kind, key=jax.random.key(0)
+            )
+            leaves = jax.tree.leaves(eqx.filter_eval_shape(make))
+            assert formulas.weights_of(kind, sizes) == 4 * sum(leaf.size for leaf in leaves)
 
 
 def test_the_command_line_counts_and_writes(tool, tmp_path):

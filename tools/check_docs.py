@@ -74,6 +74,8 @@ def main() -> int:
         *benchmark_problems("convolutions", "summary"),
         *benchmark_problems("spectral", "summary"),
         *benchmark_problems("cpu", "flags"),
+        *benchmark_problems("weights", "kinds"),
+        *benchmark_problems("weights", "precision"),
         *sharding_problems(),
         *conversion_problems(),
     ]

@@ -14,4 +14,4 @@ if any(_distributions(name="pdequinox")):
 from . import conv as conv
 
 
-__version__ = "0.6.1"
+__version__ = "0.7.0"

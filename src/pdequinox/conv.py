@@ -27,4 +27,9 @@ from pdequinox_physconv import (
     PhysicsConvTranspose as PhysicsConvTranspose,
 )
 from pdequinox_pointwise import PointwiseLinearConv as PointwiseLinearConv
-from pdequinox_spectralconv import SpectralConv as SpectralConv
+from pdequinox_spectralconv import (
+    alias_free as alias_free,
+    dense_weights as dense_weights,
+    resample as resample,
+    SpectralConv as SpectralConv,
+)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import oracles
 
 from pdequinox_physconv import (
     MorePaddingConv,
@@ -21,7 +22,7 @@ from pdequinox_physconv import (
     PhysicsConvTranspose,
 )
 from pdequinox_pointwise import PointwiseLinearConv
-from pdequinox_spectralconv import SpectralConv
+from pdequinox_spectralconv import resample, SpectralConv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +163,27 @@ def spectral_quarter_waves(layer, x):
     return jnp.real(jnp.fft.ifft(kept, axis=1))[:, :n]
 
 
+class Resampled(eqx.Module):
+    """A layer whose output is evaluated on another grid."""
+
+    layer: PointwiseLinearConv
+    shape: tuple[int, ...] = eqx.field(static=True)
+    modes: tuple[Any, ...] = eqx.field(static=True)
+
+    def __call__(self, x, *, key=None):
+        return resample(self.layer(x, key=key), self.shape, self.modes)
+
+
+def resampled(layer, x):
+    """The expansion into all waves, of which those that both grids hold are evaluated."""
+    y = pointwise(layer.layer, x)
+    for axis, (ends, m) in enumerate(zip(layer.modes, layer.shape, strict=True), 1):
+        matrix = jnp.asarray(oracles.resampling(ends, x.shape[axis], m), x.dtype)
+        highest = jax.lax.Precision.HIGHEST
+        y = jnp.moveaxis(jnp.tensordot(y, matrix, (axis, 1), precision=highest), -1, axis)
+    return y
+
+
 def layer_of(kind, dims, *more, **fixed):
     def make(key, out_channels=3, **arguments):
         return kind(dims, 2, out_channels, *more, key=key, **{**fixed, **arguments})
@@ -221,6 +243,12 @@ UNIT_STRIDE_TRANSPOSED = on_plane(
     layer_of(PhysicsConvTranspose, 2, KERNEL, boundary_mode=MODES),
     convolution(ENDS, *same_transposed(), transposed=True),
 )
+
+
+def resampled_layer(key, **arguments):
+    layer = layer_of(PointwiseLinearConv, 2)(key, **arguments)
+    return Resampled(layer, (6, 3), (("periodic", "periodic"), ("neumann", "dirichlet_cell")))
+
 
 # For the terms of the spectral layers see `rounding_steps` in test_spectral_conv.py:
 # `4 (5 + 2 * 2 + 6 + 6 + 2 * 3 + 6 + 6)` and `8 log2(4 * 6 + 4) + 4 + 6`.
@@ -286,6 +314,17 @@ COLUMNS = {
         spatial=(5, 4),
         terms=2 * 2 + 1,
         witness=CONV,
+    ),
+    # Sums over 5 points, and over 4, whose coefficients add up to less than 2 and 4.
+    "resample": Column(
+        resampled_layer,
+        resampled,
+        in_channels=2,
+        spatial=(5, 4),
+        terms=2 * 4 * (2 * 2 + 1 + 5 + 4),
+        global_reach=True,
+        witness=CONV,
+        square=on_plane(layer_of(PointwiseLinearConv, 2), pointwise),
     ),
 }
 

@@ -333,3 +333,29 @@ def spectral_convolution(x, weights_real, weights_imag, ends=None, output_shape=
         y += count * np.real(np.multiply.outer(weight @ coefficient, waves))
         bound = bound + count * np.abs(weight) @ magnitude
     return y, float(np.max(bound))
+
+
+def waves(ends, size, count):
+    """The waves of an axis, of `count` points at most, at `size` points: one in each column. Of an
+    even number of points, the last along a ring is the cosine that alternates from point to point.
+    """
+    if ends[0] != "periodic":
+        return wall_functions(size, ends, count)
+    t = 2 * np.pi * np.arange(size) / size
+    columns = [np.ones(size)]
+    for k in range(1, (count + 1) // 2):
+        columns += [np.cos(k * t), np.sin(k * t)]
+    if count % 2 == 0:
+        columns.append(np.cos(count // 2 * t))
+    return np.stack(columns, axis=1)
+
+
+def resampling(ends, size, to_size):
+    """The matrix from a field on `size` points to `to_size`: the expansion into all waves of the
+    grid, of which those that both hold are evaluated. If the coarser grid has an even number of
+    points, its last wave is one of two of the same wavenumber on a finer grid; the sine is 0 at all
+    of its points.
+    """
+    both = min(size, to_size)
+    expansion = np.linalg.inv(waves(ends, size, size))[:both]
+    return waves(ends, to_size, both) @ expansion

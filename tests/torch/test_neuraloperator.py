@@ -4,6 +4,7 @@ import functools
 import itertools
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -20,7 +21,7 @@ from pdequinox_convert import (
     spectral_from_neuraloperator,
     spectral_to_neuraloperator,
 )
-from pdequinox_spectralconv import SpectralConv
+from pdequinox_spectralconv import dense_weights, SpectralConv
 
 
 with warnings.catch_warnings():
@@ -57,10 +58,27 @@ def assert_same_layer(mine, other, x):
     expected = outputs(other, x)
     actual = np.asarray(mine(x))
     assert actual.shape == expected.shape and actual.dtype == np.float32
-    weights = np.asarray(mine.weights_real) + 1j * np.asarray(mine.weights_imag)
+    bound = roundings(mine, x.shape) * np.linalg.norm(x)
+    assert np.linalg.norm(actual - expected) <= bound
+
+
+def roundings(layer, shape):
+    """Bounds how far two outputs are apart, of fields of norm 1. Factors are one product more each,
+    and sums over the ranks; these and what is summed are as large as with absolute values.
+    """
+    n = 2 * sum(shape[1:]) + 2 * shape[0]
+    real, imag = map(np.asarray, dense_weights(layer))
+    weights = real + 1j * imag
+    if layer.structure.ranks:
+        n += 2 * sum(layer.structure.ranks) + 2 * (layer.num_spatial_dims + 3)
+        absolute = [
+            jnp.hypot(*parts) for parts in zip(layer.weights_real, layer.weights_imag, strict=True)
+        ]
+        zeros = tuple(map(jnp.zeros_like, absolute))
+        where = lambda layer: (layer.weights_real, layer.weights_imag)
+        weights = np.asarray(dense_weights(eqx.tree_at(where, layer, (tuple(absolute), zeros)))[0])
     gain = np.linalg.norm(np.moveaxis(weights, (1, 2), (-2, -1)), 2, axis=(-2, -1)).max()
-    n = 2 * sum(x.shape[1:]) + 2 * x.shape[0]
-    assert np.linalg.norm(actual - expected) <= 2 * n * EPS * 2 * gain * np.linalg.norm(x)
+    return 2 * n * EPS * 2 * gain
 
 
 # (spatial shape, n_modes): even and odd numbers of modes, up to all, odd last axes.
@@ -106,6 +124,82 @@ def test_modes_that_are_not_in_use(shape, n_modes, max_n_modes):
     assert_same_layer(mine, other, normal((2, *shape)))
 
 
+# (spatial shape, n_modes, max_n_modes): also odd numbers, and modes that are not in use.
+SHAPES = [
+    ((15,), (9,), None),
+    ((16,), (6,), (12,)),
+    ((8, 10), (6, 4), None),
+    ((10, 12), (5, 5), (8, 10)),
+    ((8, 6, 9), (8, 5, 8), None),
+    ((8, 6, 4), (3, 4, 3), (6, 5, 3)),
+]
+KINDS = {
+    "CP": dict(factorization="CP", rank=5),
+    "CP, factors": dict(factorization="CP", rank=4, implementation="factorized"),
+    "Tucker": dict(factorization="Tucker", rank=0.6),
+    "Tucker, factors": dict(factorization="tucker", rank=0.3, implementation="factorized"),
+    "Tucker, fixed": dict(factorization="Tucker", rank=0.5, fixed_rank_modes=True),
+    "separable": dict(separable=True),
+    "separable, factors": dict(separable=True, implementation="factorized"),
+}
+
+
+@pytest.mark.converts("spectral convolution", "neuraloperator", "spectral_from_neuraloperator")
+@pytest.mark.converts("spectral convolution", "to neuraloperator", "spectral_to_neuraloperator")
+@pytest.mark.parametrize(("shape", "n_modes", "max_n_modes"), SHAPES, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_spectral_convolution_with_fewer_weights(kind, shape, n_modes, max_n_modes):
+    arguments = KINDS[kind]
+    separable = "separable" in arguments
+    channels = (3, 3) if separable else (3, 2)
+    other = their_layer(channels, n_modes, max_n_modes=max_n_modes, **arguments)
+    with torch.no_grad():
+        for parameter in other.parameters():  # The weights of CP are ones at first.
+            parameter += 0.1 * torch.randn_like(parameter)
+    in_use = None if max_n_modes is None else n_modes
+    mine = spectral_from_neuraloperator(other.state_dict(), in_use, separable=separable)
+    assert mine.structure.kind == ("depthwise" if separable else arguments["factorization"].lower())
+    x = normal((3, *shape))
+    assert_same_layer(mine, other, x)
+
+    # The gradient by the field is the adjoint, which enlarges as much.
+    cotangent = normal((channels[1], *shape), seed=1)
+    there = torch.from_numpy(x).requires_grad_()
+    (other(there[None])[0] * torch.from_numpy(cotangent)).sum().backward()
+    _, pullback = jax.vjp(mine, jnp.asarray(x))
+    (here,) = pullback(jnp.asarray(cotangent))
+    bound = roundings(mine, cotangent.shape) * np.linalg.norm(cotangent)
+    assert np.linalg.norm(np.asarray(here) - there.grad.numpy()) <= bound
+
+    n_modes_there, weight = spectral_to_neuraloperator(mine)
+    given = {**arguments, "fixed_rank_modes": False}
+    if isinstance(weight, dict):
+        given["rank"] = weight["core"].shape if "core" in weight else len(weight["weights"])
+    again = their_layer(channels, n_modes_there, seed=1, **given)
+    entries = weight if isinstance(weight, dict) else {"tensor": weight}
+    again.weight.load_state_dict({name: torch.from_numpy(a) for name, a in entries.items()})
+    assert_same_layer(mine, again, x)
+    if max_n_modes is None and all(n % 2 == 0 for n in n_modes[:-1]) and "weights" not in entries:
+        for name, array in entries.items():
+            np.testing.assert_array_equal(array, other.weight.state_dict()[name].numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("'TT'", dict(factorization="TT", rank=0.5)),
+        ("`separable`", dict(factorization="CP", rank=2, separable=True)),
+        ("`separable`", dict(factorization="Tucker", rank=0.5, separable=True)),
+        ("'bias'", dict(bias=True)),
+    ],
+)
+def test_weights_that_are_not_representable_are_refused_by_name(name, arguments):
+    cls = neuralop.layers.spectral_convolution.SpectralConv
+    other = cls(3, 3, (4, 4), **{"bias": False, **arguments})
+    with pytest.raises(CannotConvertError, match=name):
+        spectral_from_neuraloperator(other.state_dict(), (4, 4))
+
+
 def test_the_initial_scale_and_the_modes_of_the_readme():
     """Sixteen of their modes are eight of both signs, and nine of one."""
     other = their_layer((3, 5), (16, 16))
@@ -142,6 +236,13 @@ def networks():
     ratios = dict(lifting_channel_ratio=1.4, projection_channel_ratio=0.9)
     yield "ratios", ((16,), (8,), dict(channel_mlp_expansion=1.7, **ratios))
     yield "fewer modes", ((8, 12), (4, 6), dict(max_n_modes=(8, 8), n_layers=2))
+    yield "CP", ((8, 10), (6, 4), dict(factorization="CP", rank=4, n_layers=2))
+    reconstructed = dict(factorization="cp", rank=4, implementation="reconstructed")
+    yield "CP, whole", ((16,), (7,), dict(**reconstructed, n_layers=2))
+    tucker = dict(factorization="Tucker", rank=0.4)
+    yield "Tucker", ((8, 6, 6), (4, 4, 3), dict(**tucker, n_layers=2))
+    yield "Tucker, fewer", ((8, 12), (4, 6), dict(**tucker, max_n_modes=(8, 8), n_layers=2))
+    yield "separable", ((8, 10), (5, 4), dict(separable=True, n_layers=2))
 
 
 NETWORKS = dict(networks())
@@ -217,11 +318,26 @@ def test_modes_that_were_changed_after_the_network_was_made():
         )
 
 
-def test_gradients_agree():
-    other = their_network((6, 4), dict(n_layers=2))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        dict(factorization="CP", rank=4),
+        dict(factorization="Tucker", rank=0.4),
+        dict(separable=True),
+    ],
+    ids=str,
+)
+def test_gradients_agree(arguments):
+    other = their_network((6, 4), dict(n_layers=2, **arguments))
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if name.endswith(".weight.weights"):  # Of CP, which become part of a factor here.
+                parameter.fill_(1)
     mine = load_neuraloperator_fno(other.state_dict())
     x = normal((2, 8, 10))
-    out = other(torch.from_numpy(x)[None])
+    there = torch.from_numpy(x).requires_grad_()
+    out = other(there[None])
     (out**2).sum().backward()
     theirs = {name: p.grad.numpy() for name, p in other.named_parameters()}
     gradient = jax.grad(lambda model: jnp.sum(model(x) ** 2))(mine)
@@ -229,9 +345,31 @@ def test_gradients_agree():
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():
         # PyTorch's gradient of a complex number is that of its parts, as JAX's by the two arrays.
+        if name.endswith(".weight.weights"):
+            continue
         size = np.abs(theirs[name]).max()
         n = (2 * 18 + 2 * 10) * 2 * 6
         assert np.abs(array - theirs[name]).max() <= n * EPS * size, name
+    by_field = np.asarray(jax.grad(lambda x: jnp.sum(mine(x) ** 2))(jnp.asarray(x)))
+    size = np.abs(by_field).max()
+    assert np.abs(by_field - there.grad.numpy()).max() <= n * EPS * size
+
+
+@pytest.mark.converts("network", "neuraloperator", "load_neuraloperator_fno")
+@pytest.mark.converts("network", "to neuraloperator", "fno_to_neuraloperator")
+def test_the_tucker_network_by_its_own_name():
+    """Its metadata do not name the factorization, and have the other arguments in their order."""
+    torch.manual_seed(0)
+    other = neuralop.models.TFNO((6, 4), 2, 3, 8, n_layers=2, rank=0.3).eval()
+    mine = load_neuraloperator_fno(other.state_dict())
+    assert mine.blocks[0].spectral.structure.kind == "tucker"
+    x = normal((2, 8, 10))
+    assert_same_network(mine, other, x)
+    given, arrays = fno_to_neuraloperator(mine)
+    assert given["factorization"] == "Tucker"
+    again = neuralop.models.FNO(**given).eval()
+    again.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    assert_same_network(mine, again, x)
 
 
 REFUSED = {
@@ -240,8 +378,8 @@ REFUSED = {
     "complex_data": dict(complex_data=True),
     "resolution_scaling_factor": dict(resolution_scaling_factor=2),
     "fno_block_precision": dict(fno_block_precision="mixed"),
-    "factorization": dict(factorization="tucker", rank=0.5),
-    "separable": dict(separable=True),
+    "factorization": dict(factorization="tt", rank=0.5),
+    "separable": dict(separable=True, factorization="cp", rank=2),
     "norm": dict(norm="batch_norm"),
     "channel_mlp_dropout": dict(channel_mlp_dropout=0.1),
     "positional_embedding": dict(

@@ -36,6 +36,7 @@ def make(row: Row, key: Any) -> eqx.Module:
             num_modes=row.modes,
             boundary_mode=row.boundary_mode,
             method=row.transform or "auto",
+            weights=row.weights,
             **arguments,
         )
     arguments |= dict(

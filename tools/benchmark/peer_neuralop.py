@@ -11,12 +11,24 @@ from rows import Row, Task, UnsupportedError
 from pdequinox_convert import spectral_to_neuraloperator
 
 
-def layer(channels: tuple[int, int], modes: tuple[int, ...]) -> SpectralConv:
+def layer(
+    channels: tuple[int, int], modes: tuple[int, ...], weights: Any = "dense"
+) -> SpectralConv:
     """That keeps the modes of this project: of `n` modes it keeps `-n/2..n/2-1` on an axis, and
-    `0..n/2` on the last one. The rest of the defaults: a dense complex weight.
+    `0..n/2` on the last one. Factors of the same ranks, contracted one after the other.
     """
     kept = [2 * m for m in modes[:-1]] + [2 * (modes[-1] - 1)]
-    return SpectralConv(*channels, kept, bias=False)
+    arguments: dict[str, Any] = dict(bias=False)
+    if weights == "axiswise":
+        raise UnsupportedError("has no such weights")
+    if weights == "depthwise":
+        arguments["separable"] = True
+    elif weights != "dense":
+        kind, ranks = weights
+        names = dict(cp="CP", tucker="Tucker")
+        ranks = [ranks] * (len(modes) + 2) if kind == "tucker" else ranks
+        arguments |= dict(factorization=names[kind], rank=ranks, implementation="factorized")
+    return SpectralConv(*channels, kept, **arguments)
 
 
 def make(row: Row) -> torch.nn.Module:
@@ -32,7 +44,7 @@ def make(row: Row) -> torch.nn.Module:
     if row.members:
         raise UnsupportedError("has no vmap over layers")
     modes = row.modes if isinstance(row.modes, tuple) else (row.modes,) * row.dims
-    return layer(row.channels, modes)
+    return layer(row.channels, modes, row.weights)
 
 
 def copied(ours: Any) -> SpectralConv:

@@ -326,6 +326,18 @@ def commutation(results: dict[str, Any]) -> str:
     return f"{table(head, body)}\nWith {found}.\n"
 
 
+def precision(results: dict[str, Any]) -> str:
+    """The table of `precision.py`."""
+    names = [name for name in results["rows"][0] if name not in ("policy", "mean", "field")]
+    head = ["", "mean", "the field itself", *names]
+    body = [
+        [row["policy"], f"{row['mean']}", *(f"{row[name]:.0e}" for name in ("field", *names))]
+        for row in results["rows"]
+    ]
+    known = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    return f"{table(head, body)}\nMachine: {results['machine']}; {known}.\n"
+
+
 def scenarios(results: dict[str, Any]) -> str:
     """The table of `scenarios.py`."""
     head = ["network", "step, pdequinox", "step, here", "ratio", "losses differ by"]
@@ -357,6 +369,32 @@ def channels(results: dict[str, Any]) -> str:
         body.append(cells)
     middle = (" / ".join(f"{median(v):.2f}" for v in found[column]) for column in columns)
     body.append(["median", *middle])
+    return table(head, body)
+
+
+def kinds(results: dict[str, Any]) -> str:
+    """Every kind of weights: what a training step in context takes, and how many times as much as
+    with dense weights, or as neuraloperator takes.
+    """
+    dense = [Column("train", "dense", setting) for setting in ("present", "newest")]
+    peer = Column("train", "neuralop")
+    head = ["", "parameters", "of dense", "memory, MB", "of dense", "ms"]
+    head += [f"of dense, {SETTINGS[column.setting].title}" for column in dense]
+    head.append("neuraloperator")
+    share = lambda value: f"{1 / value:.2g}" if value else ""
+    body = []
+    for entry in results["rows"]:
+        ours = answer(entry, "train")
+        of_dense = [ratio(entry, dense[0], key) for key in ("parameters", "temporary")]
+        times = [ratio(entry, column) for column in dense]
+        theirs = ratio(entry, peer)
+        body.append([
+            entry["name"],
+            f"{ours['parameters']:,}", share(of_dense[0]),
+            f"{ours['temporary'] / 1e6:.3g}", share(of_dense[1]),
+            f"{ours['median'] * 1e3:.3g}", *map(share, times),
+            f"{theirs:.2g}" if theirs else "-",
+        ])  # fmt: skip
     return table(head, body)
 
 
@@ -446,11 +484,13 @@ PARTS = {
     "summary": summary,
     "aims": aims,
     "rows": rows,
+    "kinds": kinds,
     "machine": machine,
     "losses": losses,
     "channels": channels,
     "commutation": commutation,
     "scenarios": scenarios,
+    "precision": precision,
 }
 
 

@@ -34,6 +34,7 @@ class Row:
     scan: int = 0
     modes: int | tuple[int, ...] = 0
     transform: Literal["product", "fft"] | None = None
+    weights: str | tuple[Any, ...] = "dense"
 
     @property
     def dims(self) -> int:
@@ -58,6 +59,7 @@ class Row:
             ("members", f"{self.members} members"),
             ("dtype", self.dtype),
             ("scan", f"{self.scan} times in a scan"),
+            ("weights", words(self.weights, " ")),
         ]:
             if getattr(self, field) != getattr(plain, field):
                 parts.append(text)
@@ -352,3 +354,21 @@ def spectral() -> list[Row]:
         replace(cube, batch=2),
     ]
     return [*conv, *ensembles, *networks, *walls, *crossover, *large]
+
+
+def weights() -> list[Row]:
+    """The table: every kind of weights of a spectral layer, with as many ranks as channels for CP,
+    and half of them for Tucker.
+    """
+    two = Row("weights", "SpectralConv", (64, 64), modes=12)
+    layers = [
+        two,
+        replace(two, spatial=(128, 128), channels=(64, 64), batch=2, modes=32),
+        replace(two, spatial=(32, 32, 32), channels=(16, 16), batch=2, modes=8),
+    ]
+    return [
+        replace(row, weights=kind)
+        for row in layers
+        for channels, _ in [row.channels]
+        for kind in ("dense", "depthwise", "axiswise", ("cp", channels), ("tucker", channels // 2))
+    ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rows import convolutions, Row, spectral
+from rows import convolutions, Row, spectral, weights
 from turns import SETTINGS
 
 
@@ -39,6 +39,7 @@ LIBRARIES = {
     "transforms": Library("rfftn + irfftn", "limit_transforms"),
     "periodic": Library("periodic", "ours_periodic", OURS),
     "fft": Library("FFT", "ours_fft", OURS),
+    "dense": Library("dense", "ours_dense", OURS),
 }
 
 
@@ -193,6 +194,15 @@ TABLES = {
             Aim("all, a forward pass", _every, None, _FORWARD, "forward"),
             Aim("all, compile time", _every, 1.25, None, key="compile"),
         ),
+    ),
+    "weights": Table(
+        weights,
+        tuple(
+            Column(what, *other)
+            for what in PASSES
+            for other in (("dense", "present"), ("dense", "newest"), ("neuralop", "present"))
+        ),
+        (("train", "dense"), ("train", "neuralop")),
     ),
     "convolutions_gpu": Table(
         convolutions,

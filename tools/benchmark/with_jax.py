@@ -65,13 +65,17 @@ def prepare(task: Task, make: Make) -> tuple[Program, dict[str, Any]]:
     def loss(arguments: Any, cotangent: Any) -> Any:
         return jnp.sum(forward(*arguments) * cotangent, dtype="float32")
 
+    parameters = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(weights))}
     if task.what == "forward":
         made, answer = program(forward, weights, x)
-        return made, answer | ({"error": error(forward, made, task)} if task.error else {})
+        return made, answer | parameters | (
+            {"error": error(forward, made, task)} if task.error else {}
+        )
     shape = jax.eval_shape(forward, weights, x).shape
     cotangent = jnp.asarray(np.random.default_rng(1).standard_normal(shape), row.dtype)
     step = lambda weights, x, cotangent: jax.value_and_grad(loss)((weights, x), cotangent)
-    return program(step, weights, x, cotangent)
+    made, answer = program(step, weights, x, cotangent)
+    return made, answer | parameters
 
 
 def error(function: Callable, made: Program, task: Task) -> float:

@@ -16,7 +16,7 @@ Left out are the sums of the loss and of the gradient of a convolution's bias, s
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cases import ITEM, Layer, Sharding
 
@@ -125,6 +125,24 @@ def weights(layer: Layer, sizes: Sizes) -> float:
         parts = 2**dims if layer.boundary == "periodic" else 1
         return float(ITEM * matrix * parts * sizes.modes**dims)
     return float(ITEM * (matrix * layer.kernel**dims + sizes.out_channels))
+
+
+def weights_of(kind: Any, sizes: Sizes) -> float:
+    """`W` of a periodic spectral layer with this kind of weights, whose arrays have the parts of
+    complex numbers.
+    """
+    dims, m = len(sizes.points), sizes.modes
+    waves = [2 * m] * (dims - 1) + [m]
+    channels = (sizes.out_channels, sizes.in_channels)
+    name, rank = (kind, 0) if isinstance(kind, str) else kind
+    numbers = {
+        "dense": math.prod((*channels, *waves)),
+        "depthwise": math.prod((channels[0], *waves)),
+        "axiswise": math.prod(channels) * sum(waves),
+        "cp": rank * (sum(channels) + sum(waves)),
+        "tucker": rank * (sum(channels) + sum(waves)) + rank ** (dims + 2),
+    }[name]
+    return float(ITEM * 2 * numbers)
 
 
 def widths(layer: Layer) -> tuple[int, int]:

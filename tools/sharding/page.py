@@ -14,7 +14,7 @@ from typing import Any
 
 import cluster
 from cases import CHANNELS, LAYERS, MODES, PASSES, POINTS, SAMPLES, SHARDINGS
-from formulas import field, key, sent, Sizes, TERMS, text
+from formulas import field, key, sent, Sizes, TERMS, text, weights_of
 
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmark"))
@@ -146,6 +146,28 @@ def network(name: str, ways: tuple[int, ...]) -> str:
     return table(head, body)
 
 
+FACTORS = {
+    "dense": ("dense", "`2 C^2 (2m)^(D-1) m`"),
+    "depthwise": ("depthwise", "`2 C (2m)^(D-1) m`"),
+    "axiswise": ("axiswise", "`2 C^2 (2 (D-1) m + m)`"),
+    "CP, rank 32": (("cp", 32), "`2 R (2 C + 2 (D-1) m + m)`"),
+    "CP, rank 256": (("cp", 256), "the same"),
+    "Tucker, ranks 16": (("tucker", 16), "`2 R (2 C + 2 (D-1) m + m) + 2 R^(D+2)`"),
+}
+
+
+def factors(_: dict[str, Any]) -> str:
+    """The weights of a network on the large field, of every kind."""
+    steps = [step for step in cluster.fourier() if step.layer is cluster.SPECTRAL]
+    body = []
+    for title, (kind, formula) in FACTORS.items():
+        size = sum(weights_of(kind, step.sizes) for step in steps)
+        every = 2 * 511 / 512 * size
+        body.append([title, formula, *map(number, (size / 1e9, 4 * size / 1e9, every / 1e6))])
+    head = ["weights", "numbers of a layer", "FNO, GB", "with gradient and Adam, GB"]
+    return table([*head, "`R(W)` of 512 devices, MB"], body)
+
+
 def binding(_: dict[str, Any]) -> str:
     """Where the network takes longer."""
     ways = {1: "slabs", 2: "pencils", 3: "boxes"}
@@ -248,6 +270,7 @@ PARTS = {
     "assumptions": assumptions,
     "FNO": lambda _: network("FNO", (3,)),
     "U-Net": lambda _: network("U-Net", (1, 2, 3)),
+    "factors": factors,
     "binding": binding,
     "latency": latency,
     "gathered": gathered,

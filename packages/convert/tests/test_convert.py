@@ -35,7 +35,7 @@ from pdequinox_physconv import (
     PhysicsConvTranspose,
 )
 from pdequinox_pointwise import PointwiseLinearConv
-from pdequinox_spectralconv import SpectralConv
+from pdequinox_spectralconv import dense_weights, SpectralConv
 
 
 DATA = Path(__file__).with_name("data")
@@ -332,6 +332,71 @@ def test_neuraloperator_weights_by_the_definition(counts, shape, x64):
     np.testing.assert_allclose(mine(x), expected, rtol=0, atol=n * EPS * np.abs(expected).max())
 
 
+def factors_of_neuraloperator(kind, counts, channels=(2, 3)):
+    """Draws a mapping of factors, with other ranks on all axes, and multiplies them out."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape) + 1j * rng.normal(size=shape)
+    sizes = (*channels, *counts)
+    ranks = [4] * len(sizes) if kind == "cp" else [1 + i % 3 for i in range(len(sizes))]
+    factors = [draw(size, rank) for size, rank in zip(sizes, ranks, strict=True)]
+    axes, letters = "abcde"[: len(sizes)], "r" * 5 if kind == "cp" else "rstuv"
+    first, name = (draw(4), "weights") if kind == "cp" else (draw(*ranks), "core")
+    pairs = [axis + letter for axis, letter in zip(axes, letters, strict=False)]
+    terms = ["r" if kind == "cp" else letters[: len(sizes)], *pairs]
+    whole = np.einsum(f"{','.join(terms)}->{axes}", first, *factors)
+    weight = {name: first} | {f"factors.factor_{i}": factor for i, factor in enumerate(factors)}
+    return weight, whole
+
+
+@pytest.mark.parametrize("kind", ["cp", "tucker"])
+@pytest.mark.parametrize(
+    ("counts", "n_modes"),
+    [((4,), None), ((6, 3), None), ((5, 4), (3, 4)), ((6, 5, 3), (3, 4, 2))],
+    ids=str,
+)
+def test_factors_of_neuraloperator_by_the_definition(kind, counts, n_modes, x64):
+    """They stand for the weight that they are multiplied out to, there and here."""
+    weight, whole = factors_of_neuraloperator(kind, counts)
+    mine = spectral_from_neuraloperator(weight, n_modes)
+    dense = spectral_from_neuraloperator(whole, n_modes)
+    assert mine.num_modes == dense.num_modes and mine.structure.kind == kind
+    # As many terms as the ranks have combinations, of as many complex factors as axes and one.
+    n = 2 * np.prod(mine.structure.ranks) * (len(counts) + 3)
+    absolute = {name: np.abs(array).astype(complex) for name, array in weight.items()}
+    size = np.abs(dense_weights(spectral_from_neuraloperator(absolute))[0]).max()
+    for actual, expected in zip(dense_weights(mine), dense_weights(dense), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=n * EPS * size)
+
+    prefixed = {f"weight.{name}": array for name, array in weight.items()}
+    same = spectral_from_neuraloperator(prefixed, n_modes, separable=False)
+    assert eqx.tree_equal(mine, same)
+    _, there = spectral_to_neuraloperator(mine)
+    assert there.keys() == weight.keys()
+    assert all(array.flags.c_contiguous for array in there.values())
+    assert kind == "tucker" or (there["weights"] == 1).all()
+    again = spectral_from_neuraloperator(there)
+    assert eqx.tree_equal(mine, again)
+
+
+@pytest.mark.parametrize("name", ["array", "mapping"])
+def test_separable_weights_of_neuraloperator_are_a_diagonal(name, x64):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(3, 5, 4)) + 1j * rng.normal(size=(3, 5, 4))
+    whole = np.zeros((3, 3, 5, 4), complex)
+    whole[range(3), range(3)] = weight
+    given = weight if name == "array" else {"tensor": weight}
+    for n_modes in (None, (4, 4)):
+        mine = spectral_from_neuraloperator(given, n_modes, separable=True)
+        assert mine.weights == "depthwise"
+        dense = spectral_from_neuraloperator(whole, n_modes)
+        for actual, expected in zip(dense_weights(mine), dense_weights(dense), strict=True):
+            np.testing.assert_array_equal(actual, expected)
+    assert eqx.tree_equal(mine, spectral_from_neuraloperator(given, (4, 4)))
+    n_modes, there = spectral_to_neuraloperator(mine)
+    assert n_modes == (4, 4)
+    np.testing.assert_array_equal(there, weight[:, :4, :3])
+
+
 # Files of an earlier version
 
 
@@ -385,45 +450,110 @@ BOUNDARIES = [
 ]
 
 
-def by_wavenumber(layer):
-    """The matrix of every mode: index `i` of group `g` is wavenumber `i`, or `i - m` along a
-    periodic axis but the last whose bit of `g` is 1; between walls it is the number of the mode.
+def signs_of_groups(layer, axes):
+    """Lists, for every group of these axes, which of them are negative in it: bits of periodic axes
+    but the last, the lowest one for the first.
     """
     mode = layer.boundary_mode
-    axes = [mode] * layer.num_spatial_dims if isinstance(mode, str) else list(mode)
-    periodic = [i for i, axis in enumerate(axes) if axis in ("periodic", ("periodic", "periodic"))]
+    ends = [mode] * layer.num_spatial_dims if isinstance(mode, str) else list(mode)
+    periodic = [i for i, axis in enumerate(ends) if axis in ("periodic", ("periodic", "periodic"))]
+    full = [axis for axis in axes if axis in periodic[:-1]]
+    return [
+        [axis in full and bool(g >> full.index(axis) & 1) for axis in axes]
+        for g in range(2 ** len(full))
+    ]
+
+
+def by_wavenumber(layer, parts, axes):
+    """Lists the parts of every mode, whose arrays have groups first and modes of these axes last:
+    index `i` of a group is wavenumber `i`, or `i - m` along an axis that is negative in it; between
+    walls it is the number of the mode.
+    """
     found = {}
-    for weights in (layer.weights_real, layer.weights_imag):
-        if weights is None:
-            continue
-        for g, *index in itertools.product(*map(range, (weights.shape[0], *weights.shape[3:]))):
-            k = list(index)
-            for bit, axis in enumerate(periodic[:-1]):
-                if g >> bit & 1:
-                    k[axis] -= layer.num_modes[axis]
-            found.setdefault(tuple(k), []).append(np.asarray(weights[(g, ..., *index)]))
+    for part in map(np.asarray, parts):
+        for g, negative in enumerate(signs_of_groups(layer, axes)):
+            for index in itertools.product(*(range(layer.num_modes[axis]) for axis in axes)):
+                k = tuple(
+                    i - layer.num_modes[axis] * sign
+                    for i, axis, sign in zip(index, axes, negative, strict=True)
+                )
+                found.setdefault(k, []).append(part[(g, ..., *index)])
     return found
 
 
+def parts_of(layer):
+    """Lists the tuples of arrays of the real part, and of the imaginary one if there is."""
+    both = (layer.weights_real, layer.weights_imag)
+    return [w if isinstance(w, tuple) else (w,) for w in both if w is not None]
+
+
+def multipliers(layer):
+    """Lists the matrices of all modes that the weights stand for, by wavenumber."""
+    parts = [part for part in eqx.filter_jit(dense_weights)(layer) if part is not None]
+    return by_wavenumber(layer, parts, range(layer.num_spatial_dims))
+
+
+def multipliers_of_resized_sums(layer, wavenumbers):
+    """Sums the matrices of the axes along which a wavenumber is one that the layer has."""
+    of_axis = [
+        by_wavenumber(layer, [part[axis] for part in parts_of(layer)], [axis])
+        for axis in range(layer.num_spatial_dims)
+    ]
+    zeros = np.zeros((len(parts_of(layer)), 3, 2))
+    return {
+        k: sum((of_axis[a].get((k_a,), zeros) for a, k_a in enumerate(k)), start=zeros)
+        for k in wavenumbers
+    }
+
+
+FACTORS = [
+    pytest.param(dims, mode, weights, id=f"{mode} {weights}")
+    for dims, mode in (BOUNDARIES[1], BOUNDARIES[2], BOUNDARIES[4], BOUNDARIES[6])
+    for weights in ("depthwise", "axiswise", ("cp", 3), ("tucker", 2))
+]
+
+
 @pytest.mark.converts("spectral convolution", "more or fewer modes", "resize_modes")
-@pytest.mark.parametrize(("dims", "mode"), BOUNDARIES, ids=str)
-def test_more_and_fewer_modes(dims, mode, x64):
+@pytest.mark.parametrize(
+    ("dims", "mode", "weights"), [*((*case, "dense") for case in BOUNDARIES), *FACTORS], ids=str
+)
+def test_more_and_fewer_modes(dims, mode, weights, x64):
     boundary = [mode] if dims == 1 and not isinstance(mode, str) else mode
     few, many = (3, 2, 3)[:dims], (5, 4, 5)[:dims]
-    layer = SpectralConv(dims, 2, 3, few, boundary_mode=boundary, key=jr.key(1))
+    channels = (2, 2) if weights == "depthwise" else (2, 3)
+    layer = SpectralConv(
+        dims, *channels, few, boundary_mode=boundary, weights=weights, weight_scale=1.0,
+        key=jr.key(1),
+    )  # fmt: skip
+    before = multipliers(layer)
+    # A sum of as many terms as the ranks have combinations, of complex factors, or of the axes.
+    n = 0 if weights in ("dense", "depthwise") else 2 * 2 ** (dims + 2) * (dims + 3)
+    arrays = zip(*parts_of(layer), strict=True)
+    factors = [sum(np.abs(part) for part in both).max() for both in arrays]
+    size = max(np.prod(factors), np.sum(factors))
     for modes in (many, (2, 4, 1)[:dims], (1,) * dims, few):
         resized = resize_modes(layer, modes)
         assert resized.num_modes == modes and resized.boundary == layer.boundary
-        before, after = by_wavenumber(layer), by_wavenumber(resized)
+        assert resized.weights == layer.weights
+        after = multipliers(resized)
         assert before.keys() & after.keys()
+        zeros = np.zeros((len(parts_of(layer)), *channels[::-1]))
+        expected = {k: before.get(k, zeros) for k in after}
+        if weights == "axiswise":
+            expected = multipliers_of_resized_sums(layer, after)
+            partly_new = any(k not in before and np.any(expected[k]) for k in expected)
+            assert partly_new == (dims > 1 and modes not in ((1,) * dims, few))
         for k, matrices in after.items():
-            expected = before.get(k, [np.zeros((3, 2))] * len(matrices))
-            np.testing.assert_array_equal(matrices, expected)
+            np.testing.assert_allclose(matrices, expected[k], rtol=0, atol=n * EPS * size)
+            if k in before:
+                np.testing.assert_allclose(matrices, before[k], rtol=0, atol=n * EPS * size)
+    if weights not in ("dense", "depthwise"):
+        return
     # More modes, which are zeros, change nothing of any field's output.
     x = normal(4, (2, *(12, 10, 11)[:dims]))
     actual, expected = resize_modes(layer, many)(x), layer(x)
-    size = np.abs(layer.weights_real).sum((0, 2)).max() * 2 * np.abs(x).max()
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=2 * 33 * EPS * size)
+    gain = np.abs(dense_weights(layer)[0]).sum((0, 2)).max() * 2 * np.abs(x).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2 * 33 * EPS * gain)
 
 
 def test_modes_of_layers_with_modes_per_channel(x64):
@@ -435,6 +565,32 @@ def test_modes_of_layers_with_modes_per_channel(x64):
     x = normal(1, (1, 8))
     assert large.out_boundary == layer.out_boundary and large.method == "fft"
     np.testing.assert_allclose(large(x), layer(x), rtol=0, atol=64 * EPS * np.abs(x).max())
+
+
+@pytest.mark.parametrize("weights", ["axiswise", ("cp", 2), ("tucker", 3)])
+def test_modes_of_ensembles_and_states_of_factors(weights):
+    make = lambda key: SpectralConv(2, 2, 2, 3, weights=weights, key=key)
+    ensemble = eqx.filter_vmap(make)(jr.split(jr.key(0), 4))
+    large = resize_modes({"net": ensemble, "other": jnp.ones(2)}, (4, 2))
+    one = jax.tree.map(lambda leaf: leaf[1], ensemble)
+    resized = resize_modes(one, (4, 2))
+    assert eqx.tree_equal(resized, jax.tree.map(lambda leaf: leaf[1], large["net"]))
+    shapes = resize_modes(eqx.filter_eval_shape(make, jr.key(0)), (4, 2))
+    expected = SpectralConv(2, 2, 2, (4, 2), weights=weights, key=jr.key(0))
+    for tree in (resized, shapes):
+        assert jax.tree.structure(tree) == jax.tree.structure(expected)
+        assert [leaf.shape for leaf in jax.tree.leaves(tree)] == [
+            leaf.shape for leaf in jax.tree.leaves(expected)
+        ]
+    empty = jax.tree.map(lambda leaf: None, one)
+    assert resize_modes(empty, 4).num_modes == (4, 4)
+    labels = eqx.tree_at(
+        lambda layer: (layer.weights_real, layer.weights_imag),
+        one,
+        ("adam", ("sgd",) * len(one.weights_imag)),
+    )
+    resized = resize_modes(labels, 4)
+    assert (resized.weights_real, resized.weights_imag[0]) == ("adam", "sgd")
 
 
 def test_modes_of_ensembles_and_states():
@@ -510,6 +666,25 @@ ENSEMBLE = eqx.filter_vmap(
     )
 )(jr.split(jr.key(0), 2))
 WALLS = dict(boundary_mode="neumann_cell", key=jr.key(0))
+
+
+def factors(name, shape):
+    """Makes a weight of three axes with ranks of 2, beside which is an array of this shape."""
+    return {name: np.ones(shape, "complex64")} | {
+        f"factors.factor_{i}": np.ones((3, 2), "complex64") for i in range(3)
+    }
+
+
+def blocks_that_differ():
+    model = load_neuraloperator_fno(fno_state())
+    other = eqx.tree_at(
+        lambda block: block.spectral,
+        model.blocks[0],
+        replace=SpectralConv(1, 2, 2, 2, key=jr.key(0)),
+    )
+    return eqx.tree_at(lambda model: model.blocks, model, (model.blocks[0], other))
+
+
 BAD = {
     "weight, no numbers": (lambda: conv_from_torch("weight"), TypeError, "`weight` must be"),
     "weight, rank": (lambda: conv_from_torch(WEIGHT[0]), ValueError, "`weight` must have"),
@@ -614,10 +789,96 @@ BAD = {
         ValueError,
         "`weight` must have shape",
     ),
-    "separable": (
-        lambda: spectral_from_neuraloperator(COMPLEX, (2, 4)),
+    "separable, no bool": (
+        lambda: spectral_from_neuraloperator(COMPLEX, separable="True"),
+        TypeError,
+        "`separable` must be True, False or None",
+    ),
+    "separable, modes": (
+        lambda: spectral_from_neuraloperator(COMPLEX, 4, separable=True),
+        ValueError,
+        "`n_modes` must have one entry",
+    ),
+    "separable, no modes": (
+        lambda: spectral_from_neuraloperator(COMPLEX[0, 0], separable=True),
+        ValueError,
+        re.escape("`weight` must have shape (channels, *modes)"),
+    ),
+    "separable factors": (
+        lambda: spectral_from_neuraloperator(factors("core", (2, 2, 2)), (2, 4)),
         CannotConvertError,
-        "`separable`",
+        "`separable` must be False",
+    ),
+    "factors alone": (
+        lambda: spectral_from_neuraloperator({"factors.factor_0": COMPLEX}),
+        CannotConvertError,
+        "'TT'",
+    ),
+    "names": (
+        lambda: spectral_from_neuraloperator({"weights": COMPLEX[0, 0], "factors.1": COMPLEX}),
+        ValueError,
+        "`weight` must have the entry 'tensor'",
+    ),
+    "no factors": (
+        lambda: spectral_from_neuraloperator({"core": COMPLEX}),
+        ValueError,
+        "`weight` must have the entry 'tensor'",
+    ),
+    "bias": (
+        lambda: spectral_from_neuraloperator({"weight.tensor": COMPLEX, "bias": WEIGHT}),
+        CannotConvertError,
+        "without the entry 'bias'",
+    ),
+    "ranks, cp": (
+        lambda: spectral_from_neuraloperator(factors("weights", (3,))),
+        ValueError,
+        "of the same ranks",
+    ),
+    "ranks, tucker": (
+        lambda: spectral_from_neuraloperator(factors("core", (2, 2))),
+        ValueError,
+        "of the same ranks",
+    ),
+    "factors, real": (
+        lambda: spectral_from_neuraloperator({"tensor": WEIGHT}),
+        TypeError,
+        r"`weight\.tensor` must be an array of complex",
+    ),
+    "to neuraloperator, axiswise": (
+        lambda: spectral_to_neuraloperator(
+            SpectralConv(1, 2, 2, 3, weights="axiswise", key=jr.key(0))
+        ),
+        CannotConvertError,
+        "got 'axiswise'",
+    ),
+    "to neuraloperator, ensemble of factors": (
+        lambda: spectral_to_neuraloperator(
+            eqx.filter_vmap(lambda key: SpectralConv(1, 2, 2, 3, weights=("cp", 2), key=key))(
+                jr.split(jr.key(0), 2)
+            )
+        ),
+        ValueError,
+        "must be one layer",
+    ),
+    "factorization": (
+        lambda: load_neuraloperator_fno(fno_state(), factorization="Tucker"),
+        CannotConvertError,
+        "`factorization` must be 'dense'",
+    ),
+    "separable network": (
+        lambda: load_neuraloperator_fno(fno_state(), separable=True),
+        CannotConvertError,
+        "`separable` must be False",
+    ),
+    "factorization, TT": (
+        lambda: load_neuraloperator_fno(fno_state(), factorization="TT"),
+        CannotConvertError,
+        "`factorization` must be one of",
+    ),
+    "blocks that differ": (
+        lambda: fno_to_neuraloperator(blocks_that_differ()),
+        CannotConvertError,
+        "in all of its blocks",
     ),
     "too many modes": (
         lambda: spectral_from_neuraloperator(COMPLEX, 6),

@@ -217,6 +217,37 @@ def test_weights_may_be_split_by_their_modes(kind):
     )
 
 
+FACTORED = ["depthwise", "axiswise", ("cp", 4), ("tucker", 2)]
+
+
+def factored(weights, channels):
+    channels = (channels[0],) * 2 if weights == "depthwise" else channels
+    return spectral(2, (4, 3), channels=channels, weights=weights)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weights", FACTORED, ids=str)
+def test_factors_exchange_kept_modes(weights, kind):
+    """No more than dense weights, where space is split; and where samples are, the factors."""
+    layer = factored(weights, (3, 5))
+    measured = measure(Case(layer, (2, 3, 16, 12), dict(a=8), P(None, None, "a")), kind)
+    assert_close(measured)
+    outputs = measured.shape[1]
+    forward, cotangent = (8 * 2 * channels * 2 * 8 * 3 for channels in (3, outputs))
+    assert_sent(measured, {"all-reduce": forward}, {"all-reduce": forward + cotangent})
+    measured = measure(Case(layer, (8, 3, 16, 12), dict(a=8), P("a")), kind)
+    assert_close(measured)
+    assert {c.kind for c in measured.gradients} == {"all-reduce"} and not measured.forward
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weights", FACTORED, ids=str)
+def test_factors_of_split_channels(weights, kind):
+    case = Case(factored(weights, (8, 4)), (2, 8, 16, 12), dict(a=2, b=4), P(None, "a", "b"))
+    measured = measure(case, kind)
+    assert_close(measured)
+
+
 RESAMPLED = {
     "to a finer grid": ((32, 12), dict(a=8), P(None, None, "a")),
     "to a coarser grid": ((8, 6), dict(a=4, b=2), P(None, None, "a", "b")),

@@ -29,4 +29,4 @@ from ._torch import (
 )
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -15,8 +15,8 @@ from pdequinox_operators.checks import sample
 from pdequinox_pointwise import PointwiseLinearConv
 from pdequinox_spectralconv import SpectralConv
 
-from ._layers import as_numpy, CannotConvertError, layer_with, named, parameter, spread
-from ._neuraloperator import spectral_from_neuraloperator, spectral_to_neuraloperator
+from ._layers import CannotConvertError, layer_with, named, parameter, spread
+from ._neuraloperator import read_weight, spectral_of, spectral_to_neuraloperator
 
 
 Activation: TypeAlias = Callable[[Array], Array]
@@ -195,12 +195,12 @@ OPTIONS: dict[str, Any] = {
     "fno_block_precision": "full",
     "stabilizer": None,
     "max_n_modes": None,
-    "factorization": None,
+    "factorization": UNSAID,
     "rank": 1.0,
     "fixed_rank_modes": False,
     "implementation": "factorized",
     "decomposition_kwargs": None,
-    "separable": False,
+    "separable": UNSAID,
     "preactivation": False,
     "conv_module": "SpectralConv",
 }
@@ -217,8 +217,8 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "resolution_scaling_factor": (None,),
     "fno_block_precision": ("full",),
     "stabilizer": (None, "tanh"),
-    "factorization": (None, "dense"),
-    "separable": (False,),
+    "factorization": (UNSAID, "dense", "cp", "tucker"),
+    "separable": (UNSAID, False, True),
     "preactivation": (True, False),
     "conv_module": ("SpectralConv",),
 }
@@ -242,7 +242,9 @@ def load_neuraloperator_fno(
     - `options`: Arguments of the network, by their names there, which count before those of
         `"_metadata"`: these are what the network was made with, and not what was changed later, as
         `n_modes` in incremental training. What is named in neither has neuraloperator's default.
-        Supported are `n_modes` (all that the weights have, or fewer), `positional_embedding`
+        Supported are `n_modes` (all that the weights have, or fewer), `factorization` (`None`,
+        `"CP"` or `"Tucker"`, with any `rank` and `implementation`), `separable` (of a network
+        without factorization), `positional_embedding`
         (`"grid"` or `None`), `non_linearity` (`"gelu"`, `"relu"`, `"silu"`, `"tanh"`, `"sigmoid"`,
         `"softplus"`, `"elu"`, or any function of JAX), `norm` (`None`, `"group_norm"` or
         `"instance_norm"`), `use_channel_mlp`, `channel_mlp_skip` and `fno_skip` (`"linear"`,
@@ -338,9 +340,16 @@ def fno_to_neuraloperator(
         return None if skip is None else "identity"
 
     first = model.blocks[0]
+    kinds = [(block.spectral.num_modes, block.spectral.weights) for block in model.blocks]
+    if len({*kinds}) > 1:
+        raise CannotConvertError(
+            "`model` must have the same `num_modes` and `weights` in all of its blocks, as "
+            f"neuraloperator's FNO has, got {kinds}."
+        )
     for index, block in enumerate(model.blocks):
         n_modes, weight = spectral_to_neuraloperator(block.spectral)
-        state[f"fno_blocks.convs.{index}.weight.tensor"] = weight
+        entries = weight if isinstance(weight, dict) else {"tensor": weight}
+        state |= {f"fno_blocks.convs.{index}.weight.{k}": array for k, array in entries.items()}
         state[f"fno_blocks.convs.{index}.bias"] = np.array(block.bias)
         fno_skip = write_skip(f"fno_blocks.fno_skips.{index}", block.skip)
         mlp_skip = write_skip(f"fno_blocks.channel_mlp_skips.{index}", block.mlp_skip)
@@ -375,7 +384,12 @@ def fno_to_neuraloperator(
         "domain_padding": None if model.domain_padding is None else [*model.domain_padding],
         "stabilizer": first.stabilizer,
         "preactivation": first.preactivation,
+        "separable": first.spectral.weights == "depthwise",
     }
+    if "core" in entries:
+        arguments |= {"factorization": "Tucker", "rank": entries["core"].shape}
+    elif "weights" in entries:
+        arguments |= {"factorization": "CP", "rank": entries["weights"].size}
     if non_linearity is not None:
         arguments["non_linearity"] = non_linearity
     if first.mlp is not None:
@@ -407,13 +421,17 @@ def _settings(metadata: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("factorization", "channel_mlp_skip", "fno_skip"):
         if isinstance(settings[name], str):
             settings[name] = settings[name].lower()
+    if settings["factorization"] is None:
+        settings["factorization"] = "dense"
     if isinstance(module := settings["conv_module"], type):
         settings["conv_module"] = module.__name__
     for name, allowed in ALLOWED.items():
         value = settings[name]
-        if not isinstance(value, str | int | float | None) or value not in allowed:
+        known = value is UNSAID or isinstance(value, str | int | float | None)
+        if not known or value not in allowed:
+            shown = [choice for choice in allowed if choice is not UNSAID]
             raise CannotConvertError(
-                f"`{name}` must be one of {[*allowed]}, which is what these layers represent, got "
+                f"`{name}` must be one of {shown}, which is what these layers represent, got "
                 f"{value!r}."
             )
     if settings["max_n_modes"] is not None and settings["n_modes"] is UNSAID:
@@ -528,24 +546,9 @@ class _Reader:
 
 def _block(reader: _Reader, index: int, is_last: bool, settings: Mapping[str, Any]) -> FNOBlock:
     name = f"fno_blocks.convs.{index}"
-    factors = [n for n in reader.names(f"{name}.weight") if n != f"{name}.weight.tensor"]
-    if factors:
-        raise CannotConvertError(
-            "`factorization` must be None, as these layers have dense weights, but `state_dict` "
-            f"has {factors}."
-        )
     bias = reader.array(f"{name}.bias")
     dims = bias.ndim - 1
-    weight = as_numpy(reader.raw(f"{name}.weight.tensor"), f"{name}.weight.tensor")
-    if weight.ndim != dims + 2:
-        raise CannotConvertError(
-            f"`separable` must be False, as these layers have a matrix per mode, but {name!r} has "
-            f"a weight of shape {weight.shape} in {dims} dimensions."
-        )
-    n_modes = settings["n_modes"]
-    spectral = spectral_from_neuraloperator(
-        weight, None if n_modes is UNSAID else n_modes, dtype=reader.dtype
-    )
+    spectral = _spectral(reader, f"{name}.weight", dims, settings)
     norms = None
     channels = spectral.out_channels
     if settings["norm"] == "instance_norm":
@@ -572,6 +575,33 @@ def _block(reader: _Reader, index: int, is_last: bool, settings: Mapping[str, An
         preactivation=settings["preactivation"],
         stabilizer=settings["stabilizer"],
     )
+
+
+def _spectral(reader: _Reader, name: str, dims: int, settings: Mapping[str, Any]) -> SpectralConv:
+    arrays = {n.removeprefix(f"{name}."): reader.raw(n) for n in [*reader.names(name)]}
+    if not arrays:
+        reader.raw(f"{name}.tensor")
+    if {key.partition(".")[0] for key in arrays} == {"factors"}:
+        raise CannotConvertError(
+            "`factorization` must be None, 'CP' or 'Tucker', but `state_dict` has factors alone, "
+            f"as those of 'TT', in {name!r}: {sorted(arrays)}."
+        )
+    weight = read_weight(arrays, name)
+    separable = len(weight.shape) == dims + 1
+    if separable and weight.kind != "dense":
+        raise CannotConvertError(
+            f"`separable` must be False where `factorization` is {weight.kind!r}, as these layers "
+            f"have one multiplier per channel without factors alone, but {name!r} has factors of a "
+            f"weight of shape {weight.shape} in {dims} dimensions."
+        )
+    for option, found in (("factorization", weight.kind), ("separable", separable)):
+        said = settings[option]
+        if said is not UNSAID and said != found:
+            raise CannotConvertError(
+                f"`{option}` must be {found!r}, as the arrays of `state_dict` say, got {said!r}."
+            )
+    n_modes = settings["n_modes"]
+    return spectral_of(weight, None if n_modes is UNSAID else n_modes, separable, reader.dtype)
 
 
 def _group_norm(reader: _Reader, place: int, channels: int) -> eqx.nn.GroupNorm:

@@ -21,11 +21,14 @@ class CannotConvertError(ValueError):
 
 
 def layer_with(arrays: Mapping[str, Any], cls: Callable[..., Any], **arguments: Any) -> Any:
-    """Makes a layer that has the `arrays` as its leaves; no initial weights are drawn."""
-    for name, array in arrays.items():
-        dtype = getattr(array, "dtype", None)  # A leaf may be missing.
-        if dtype is not None:
-            _check_dtype(dtype, name)
+    """Makes a layer that has the `arrays` as its leaves, or tuples of these; no initial weights are
+    drawn.
+    """
+    for name, field in arrays.items():
+        for array in jax.tree.leaves(field):
+            dtype = getattr(array, "dtype", None)  # A leaf may be missing.
+            if dtype is not None:
+                _check_dtype(dtype, name)
     shapes = eqx.filter_eval_shape(lambda: cls(**arguments, key=jax.random.key(0)))
     return eqx.tree_at(
         lambda layer: [getattr(layer, name) for name in arrays],

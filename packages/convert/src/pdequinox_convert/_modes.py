@@ -17,7 +17,14 @@ def resize_modes(model: Any, num_modes: Integers) -> Any:
     """Gives spectral layers more modes, which start at zero, or fewer.
 
     On the wavenumbers that are kept before and after, the multipliers are the same. With more
-    modes, the output is the same for every field that holds them.
+    modes, all other multipliers are zero, and the output is the same for every field that holds
+    them.
+
+    `weights="axiswise"` are the exception, because the multiplier of the wavenumbers `k` is a sum,
+    `A^1_(k_1) + ... + A^D_(k_D)`, which cannot be zero wherever one of them is new. The matrices
+    `A^a_k` of new wavenumbers are zero: a multiplier that is new along some axes is the sum of the
+    matrices of the other axes, and zero if it is new along all. The output is the same for every
+    field that holds the new modes and has none of the wavenumbers that are new along an axis.
 
     **Arguments:**
 
@@ -51,33 +58,42 @@ def _resize(layer: SpectralConv, num_modes: Integers) -> SpectralConv:
         )
     modes = integers(num_modes, layer.num_spatial_dims, "num_modes")
     added = [new - old for new, old in zip(modes, layer.num_modes, strict=True)]
-    periodic = [axis for axis, (lower, _) in enumerate(layer.boundary.axes) if lower.wraps]
-    signed = periodic[:-1]  # Axes with both signs; their bit of the group tells which.
+    structure = layer.structure
+    shapes = structure.shapes((layer.in_channels, layer.out_channels), layer.num_modes)
 
-    def of_group(weights: jax.Array, group: int) -> jax.Array:
+    def of_group(weights: jax.Array, axes: tuple[int, ...], group: int) -> jax.Array:
         """Adds at the end, where the highest wavenumber is; of negative ones, at the start."""
-        widths = [(0, 0, 0)] * (weights.ndim - len(modes))
-        for axis, more in enumerate(added):
+        widths = [(0, 0, 0)] * (weights.ndim - len(axes))
+        signed = [axis for axis in axes if structure.full[axis]]  # Their bit of the group tells.
+        for axis in axes:
             negative = axis in signed and group >> signed.index(axis) & 1
-            widths.append((more, 0, 0) if negative else (0, more, 0))
+            widths.append((added[axis], 0, 0) if negative else (0, added[axis], 0))
         return lax.pad(weights, jnp.zeros((), weights.dtype), widths)
 
-    def of_all(weights: jax.Array) -> jax.Array:
-        groups = weights.ndim - len(modes) - 3  # Axes of an ensemble come before.
+    def of_all(weights: jax.Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> jax.Array:
+        groups = weights.ndim - len(shape)  # Axes of an ensemble come before.
         split = [
-            of_group(lax.index_in_dim(weights, group, groups), group)
+            of_group(lax.index_in_dim(weights, group, groups), axes, group)
             for group in range(weights.shape[groups])
         ]
         return jnp.concatenate(split, groups)
 
-    def of_leaf(weights: Any) -> Any:
+    def of_leaf(weights: Any, axes: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+        # Optimisers may have none, or a label; factors of channels have no modes.
+        if getattr(weights, "shape", None) is None or not axes:
+            return weights
+        resized = lambda weights: of_all(weights, axes, shape)
         if isinstance(weights, jax.ShapeDtypeStruct):
-            return jax.eval_shape(of_all, weights)
-        # Optimisers may have none, or a label.
-        return weights if getattr(weights, "shape", None) is None else of_all(weights)
+            return jax.eval_shape(resized, weights)
+        return resized(weights)
+
+    def of_part(weights: Any) -> Any:
+        if type(weights) is not tuple:  # One array, or what an optimiser has for all of them.
+            return of_leaf(weights, structure.axes[0], shapes[0])
+        return tuple(map(of_leaf, weights, structure.axes, shapes))
 
     return layer_with(
-        {name: of_leaf(getattr(layer, name)) for name in ("weights_real", "weights_imag")},
+        {name: of_part(getattr(layer, name)) for name in ("weights_real", "weights_imag")},
         SpectralConv,
         num_spatial_dims=layer.num_spatial_dims,
         in_channels=layer.in_channels,
@@ -85,5 +101,6 @@ def _resize(layer: SpectralConv, num_modes: Integers) -> SpectralConv:
         num_modes=modes,
         boundary_mode=layer.boundary_mode,
         out_boundary_mode=layer.out_boundary_mode,
+        weights=layer.weights,
         method=layer.method,
     )

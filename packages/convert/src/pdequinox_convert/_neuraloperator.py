@@ -1,11 +1,13 @@
 """The spectral convolution of neuraloperator 2.0.0: its weights alone, on NumPy arrays.
 
 Its axes but the last have the wavenumbers `-(n // 2)..n - n // 2 - 1` in order, the last one
-`0..n // 2`, of which a weight has `n // 2 + 1`.
+`0..n // 2`, of which a weight has `n // 2 + 1`. Factors of a weight are those of tensorly-torch,
+one `(size, rank)` for each of its axes.
 """
 
-from itertools import product
-from typing import Any, no_type_check
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, no_type_check, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +19,19 @@ from pdequinox_spectralconv import SpectralConv
 from ._layers import as_numpy, CannotConvertError, chosen_dtype, layer_with, named, one_layer
 
 
+Weight: TypeAlias = np.ndarray | dict[str, np.ndarray]
+
+# What each factorisation has beside its factors.
+FIRST = {"dense": "tensor", "cp": "weights", "tucker": "core"}
+
+
 @no_type_check
 def spectral_from_neuraloperator(
-    weight: ArrayLike, n_modes: Integers | None = None, *, dtype: Any = None
+    weight: ArrayLike | Mapping[str, ArrayLike],
+    n_modes: Integers | None = None,
+    *,
+    separable: bool | None = None,
+    dtype: Any = None,
 ) -> SpectralConv:
     """Makes the layer that has the weights of a `SpectralConv` of neuraloperator.
 
@@ -29,79 +41,182 @@ def spectral_from_neuraloperator(
 
     **Arguments:**
 
-    - `weight`: Its dense `weight.tensor`, complex, of shape `(in_channels, out_channels, *modes)`;
-        an array of NumPy, or what NumPy reads as one. That of a layer with `complex_data`, whose
+    - `weight`: What `layer.weight.state_dict()` gives there, or the same as arrays of NumPy or
+        what NumPy reads as one, all complex: `"tensor"` of a dense weight; `"weights"` and
+        `"factors.factor_0"`, `"factors.factor_1"`, ... of a CP factorisation; `"core"` and the
+        factors of a Tucker one. Each name may begin with `"weight."`, as in `layer.state_dict()`.
+        A dense weight may be the array alone, of shape `(in_channels, out_channels, *modes)`, or
+        `(channels, *modes)` if the layer is `separable`. That of a layer with `complex_data`, whose
         last axis has both signs, cannot be told from others, and must not be given. A bias is left
         to the caller: layers here have none ([`pdequinox_convert.load_neuraloperator_fno`][] adds
         it).
     - `n_modes`: What the layer was made with, one integer per axis, if it has fewer modes in use
         than weights (`max_n_modes`). `None` is all.
+    - `separable`: Whether the layer multiplies every channel by itself, with one axis of channels
+        in the weight. `None` is what the number of `n_modes` says, and without these `False`.
+        (Keyword only.)
     - `dtype`: Of the parameters; `None` is that of the weight's real part. (Keyword only.)
 
     **Returns:**
 
     A periodic [`pdequinox_spectralconv.SpectralConv`][] with `num_modes` of `(n + 1) // 2` for an
-    axis with `n` of its `n_modes`, and of `n // 2 + 1` for the last one.
+    axis with `n` of its `n_modes`, and of `n // 2 + 1` for the last one. Its `weights` are
+    `"dense"`, `"depthwise"` (of a separable layer), `("cp", rank)`, where the first factor is
+    multiplied by the `"weights"`, or `("tucker", ranks)`.
 
     **Raises:** `TypeError` or `ValueError` for what is not as said above; `CannotConvertError`, a
-    `ValueError`, for weights of a layer that is `separable`, where `n_modes` tells them.
+    `ValueError`, for other factorisations (TT), and for factors of a layer that is `separable`.
     """
-    array = as_numpy(weight, "weight")
-    if not np.issubdtype(array.dtype, np.complexfloating):
-        raise TypeError(f"`weight` must be an array of complex numbers, got dtype {array.dtype}.")
-    if n_modes is not None:
-        array = _in_use(array, n_modes)
-    if array.ndim < 3 or 0 in array.shape:
-        raise ValueError(
-            "`weight` must have shape (in_channels, out_channels, *modes), no axis of length 0, "
-            f"got {array.shape}."
+    if not isinstance(separable, bool | None):
+        raise TypeError(f"`separable` must be True, False or None, got {separable!r}.")
+    return spectral_of(read_weight(weight), n_modes, separable, dtype)
+
+
+@dataclass(frozen=True)
+class ReadWeight:
+    """Holds the arrays of a weight, and which factorisation they are of."""
+
+    name: str
+    kind: str
+    first: np.ndarray
+    factors: tuple[np.ndarray, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Gives the shape of the weight that the factors stand for."""
+        return tuple(len(factor) for factor in self.factors) or self.first.shape
+
+
+def read_weight(weight: Any, name: str = "weight") -> ReadWeight:
+    """Reads an array, or a mapping of arrays by the names that they have in a `state_dict`."""
+    if not isinstance(weight, Mapping):
+        return ReadWeight(name, "dense", _complex(weight, name), ())
+    arrays = {str(key).removeprefix("weight."): array for key, array in weight.items()}
+    if "bias" in arrays:
+        raise CannotConvertError(
+            f"`{name}` must be without the entry 'bias', because a `SpectralConv` has none: give "
+            "`layer.weight.state_dict()`, and add the bias to the output."
         )
-    in_channels, out_channels, *counts = array.shape
-    num_modes = (*((n + 1) // 2 for n in counts[:-1]), counts[-1])
-    groups = []
-    for signs in _signs(len(counts)):
-        group = array
-        for axis, (n, m, negative) in enumerate(zip(counts[:-1], num_modes, signs, strict=False)):
-            half = np.split(group, [n // 2], axis + 2)[0 if negative else 1]
-            # An odd number has one negative wavenumber less.
-            missing = m - half.shape[axis + 2]
-            widths = [(0, 0)] * group.ndim
-            widths[axis + 2] = (missing, 0)
-            group = np.pad(half, widths)
-        groups.append(group.swapaxes(0, 1))
-    whole = np.stack(groups)
-    dtype = chosen_dtype(whole.real.dtype, "weight", dtype)
+    factors = [f"factors.factor_{i}" for i in range(len(arrays))]
+    for kind, first in FIRST.items():
+        names = [first, *factors[: len(arrays) - 1]]
+        if {*names} == {*arrays} and (len(names) > 1) == (kind != "dense"):
+            read = [_complex(arrays[key], f"{name}.{key}") for key in names]
+            found = ReadWeight(name, kind, read[0], tuple(read[1:]))
+            _check_factors(found)
+            return found
+    if arrays and {*factors} == {*arrays}:
+        raise CannotConvertError(
+            f"`{name}` has factors alone, as those of the factorization 'TT', which is not "
+            f"supported: it must be None, 'CP' or 'Tucker', got {sorted(arrays)}."
+        )
+    raise ValueError(
+        f"`{name}` must have the entry 'tensor', or 'weights' or 'core' and 'factors.factor_0', "
+        f"'factors.factor_1', ..., got {sorted(arrays)}."
+    )
+
+
+def _complex(value: Any, name: str) -> np.ndarray:
+    array = as_numpy(value, name)
+    if not np.issubdtype(array.dtype, np.complexfloating):
+        raise TypeError(f"`{name}` must be an array of complex numbers, got dtype {array.dtype}.")
+    return array
+
+
+def _check_factors(weight: ReadWeight) -> None:
+    first, shapes = weight.first.shape, [factor.shape for factor in weight.factors]
+    ranks = first * len(shapes) if weight.kind == "cp" else first
+    fits = weight.kind != "cp" or len(first) == 1
+    if shapes and not (fits and [shape[1:] for shape in shapes] == [(rank,) for rank in ranks]):
+        needed = "(rank,)" if weight.kind == "cp" else "(rank_0, rank_1, ...)"
+        raise ValueError(
+            f"`{weight.name}` must have {FIRST[weight.kind]!r} of shape {needed} and factors of "
+            f"shape (size, rank), of the same ranks, got {first} and {shapes}."
+        )
+
+
+def spectral_of(
+    weight: ReadWeight, n_modes: Any, separable: bool | None, dtype: Any
+) -> SpectralConv:
+    """Makes the layer, from a weight that has been read."""
+    numbers = None if n_modes is None else _numbers(n_modes)
+    if separable is None:
+        separable = numbers is not None and len(weight.shape) == len(numbers) + 1
+    channels = 1 if separable else 2
+    if numbers is not None and len(weight.shape) != len(numbers) + channels:
+        raise ValueError(
+            f"`n_modes` must have one entry per axis of modes, got {n_modes!r} for a "
+            f"`{weight.name}` of shape {weight.shape} of a layer that is "
+            f"{'' if separable else 'not '}`separable`."
+        )
+    if separable and weight.kind != "dense":
+        raise CannotConvertError(
+            f"`separable` must be False for a `{weight.name}` in factors, here {weight.kind!r} of "
+            f"shape {weight.shape}: layers of one multiplier per channel are dense here."
+        )
+    if len(weight.shape) <= channels or 0 in weight.shape + weight.first.shape:
+        shape = "(channels, *modes)" if separable else "(in_channels, out_channels, *modes)"
+        raise ValueError(
+            f"`{weight.name}` must have shape {shape}, no axis of length 0, if `separable` is "
+            f"{separable}, got {weight.shape}."
+        )
+    used = (*(slice(None),) * channels, *_used(weight, channels, numbers))
+    counts = [len(range(n)[axis]) for n, axis in zip(weight.shape, used, strict=True)][channels:]
+    if weight.kind == "dense":
+        whole = weight.first[used]
+        arrays = [
+            _split(whole if separable else whole.swapaxes(0, 1), range(channels, whole.ndim - 1))
+        ]
+        kind = "depthwise" if separable else "dense"
+    else:
+        into, out, *axes = (factor[axis] for factor, axis in zip(weight.factors, used, strict=True))
+        *full, last = (axis.T for axis in axes)
+        waves = [*(_split(axis, [1]) for axis in full), _split(last, [])]
+        if weight.kind == "cp":
+            arrays, kind = [out * weight.first, into, *waves], ("cp", len(weight.first))
+        else:
+            core = weight.first.swapaxes(0, 1)
+            arrays, kind = [out, into, *waves, core], ("tucker", core.shape)
+    dtype = chosen_dtype(arrays[0].real.dtype, weight.name, dtype)
+    parts = [
+        tuple(jnp.asarray(part, dtype) for part in parts)
+        for parts in ([a.real for a in arrays], [a.imag for a in arrays])
+    ]
+    real, imag = (part if len(part) > 1 else part[0] for part in parts)
     return layer_with(
-        {
-            "weights_real": jnp.asarray(whole.real, dtype),
-            "weights_imag": jnp.asarray(whole.imag, dtype),
-        },
+        {"weights_real": real, "weights_imag": imag},
         SpectralConv,
         num_spatial_dims=len(counts),
-        in_channels=in_channels,
-        out_channels=out_channels,
-        num_modes=num_modes,
+        in_channels=weight.shape[0],
+        out_channels=weight.shape[channels - 1],
+        num_modes=(*((n + 1) // 2 for n in counts[:-1]), counts[-1]),
+        weights=kind,
     )
 
 
 @no_type_check
-def spectral_to_neuraloperator(layer: SpectralConv) -> tuple[tuple[int, ...], np.ndarray]:
+def spectral_to_neuraloperator(layer: SpectralConv) -> tuple[tuple[int, ...], Weight]:
     """Gives the `n_modes` and the weight of the `SpectralConv` of neuraloperator that has the same
     multipliers.
 
     **Arguments:**
 
-    - `layer`: A [`pdequinox_spectralconv.SpectralConv`][] that is periodic along every axis.
+    - `layer`: A [`pdequinox_spectralconv.SpectralConv`][] that is periodic along every axis, with
+        any `weights` but `"axiswise"`.
 
     **Returns:**
 
     The `n_modes`, `2 * m` per axis and `2 * (m - 1)` for the last one (1 for one mode), and the
-    weight, of shape `(in_channels, out_channels, *modes)`, complex64 or, for parameters in float64,
-    complex128. A layer with these and `bias=False` gives the same output on grids that are even
-    along all axes but the last.
+    weight, complex64 or, for parameters in float64, complex128. Of dense weights it is an array of
+    shape `(in_channels, out_channels, *modes)`, of depthwise ones `(channels, *modes)`, for a layer
+    with `separable=True`. Of factors it is a dictionary, for `layer.weight.load_state_dict` after
+    `torch.from_numpy`: with `"weights"`, all ones, for a layer with `factorization="CP"` and their
+    number as its `rank`, or `"core"` for one with `factorization="Tucker"` and its shape as the
+    `rank`; and `"factors.factor_0"`, `"factors.factor_1"`, ... A layer with these and `bias=False`
+    gives the same output on grids that are even along all axes but the last.
 
     **Raises:** `TypeError` for another layer; `CannotConvertError`, a `ValueError`, for one between
-    walls.
+    walls or with `weights="axiswise"`.
     """
     if not isinstance(layer, SpectralConv):
         raise TypeError(
@@ -112,56 +227,90 @@ def spectral_to_neuraloperator(layer: SpectralConv) -> tuple[tuple[int, ...], np
             "neuraloperator's layers are periodic along every axis, got `boundary_mode` = "
             f"{layer.boundary_mode!r}."
         )
-    one_layer(layer.weights_real, layer.num_spatial_dims + 3, "layer")
+    structure = layer.structure
+    if structure.kind == "axiswise":
+        raise CannotConvertError(
+            "neuraloperator's layers have no sums of matrices per axis: `weights` must be 'dense', "
+            "'depthwise', ('cp', rank) or ('tucker', ranks), got 'axiswise'."
+        )
+    shapes = structure.shapes((layer.in_channels, layer.out_channels), layer.num_modes)
     real, imag = (
-        np.asarray(w, np.promote_types(w.dtype, np.float32))
-        for w in (layer.weights_real, layer.weights_imag)
-    )
-    parts = real + 1j * imag
-    *signed, last = layer.num_modes
-    shape = (*parts.shape[1:3], *(2 * m for m in signed), last)
-    whole = np.zeros(shape, parts.dtype)
-    for part, signs in zip(parts, _signs(len(layer.num_modes)), strict=True):
-        halves = [
-            slice(0, m) if negative else slice(m, None)
-            for m, negative in zip(signed, signs, strict=True)
+        [
+            np.asarray(array, np.promote_types(array.dtype, np.float32))
+            for array in (part if isinstance(part, tuple) else (part,))
         ]
-        whole[(slice(None), slice(None), *halves)] = part
+        for part in (layer.weights_real, layer.weights_imag)
+    )
+    one_layer(real[0], len(shapes[0]), "layer")
+    arrays = []
+    for a, b, axes in zip(real, imag, structure.axes, strict=True):
+        whole = a + 1j * b
+        first = whole.ndim - 1 - len(axes)  # Of the modes, after the groups have gone.
+        signed = [first + place for place, axis in enumerate(axes) if structure.full[axis]]
+        arrays.append(_joined(whole, signed) if axes else whole)
+    *signed, last = layer.num_modes
     n_modes = (*(2 * m for m in signed), max(2 * (last - 1), 1))
-    return n_modes, np.ascontiguousarray(whole.swapaxes(0, 1))
+    if structure.kind == "depthwise":
+        return n_modes, np.ascontiguousarray(arrays[0])
+    if structure.kind == "dense":
+        return n_modes, np.ascontiguousarray(arrays[0].swapaxes(0, 1))
+    out, into, *waves = arrays
+    if structure.kind == "cp":
+        weight = {"weights": np.ones(structure.ranks, out.dtype)}
+    else:
+        weight = {"core": waves.pop().swapaxes(0, 1)}
+    factors = [into, out, *(wave.T for wave in waves)]
+    weight |= {f"factors.factor_{i}": factor for i, factor in enumerate(factors)}
+    return n_modes, {name: np.ascontiguousarray(array) for name, array in weight.items()}
 
 
-def _signs(num_spatial_dims: int) -> list[tuple[int, ...]]:
-    """Lists which axes are negative in each group: the first axis has the lowest bit."""
-    bits = product((0, 1), repeat=num_spatial_dims - 1)
-    return [tuple(reversed(group)) for group in bits]
-
-
-def _in_use(weight: np.ndarray, n_modes: Any) -> np.ndarray:
-    """Takes the modes out of the middle of the weight, as neuraloperator does; the last axis begins
-    at wavenumber 0.
+def _split(array: np.ndarray, signed: Sequence[int]) -> np.ndarray:
+    """Splits the `signed` axes, of wavenumbers of both signs in order, into groups, a new first
+    axis: for each of them a bit that is 1 if they are negative, the lowest one for the first.
     """
+    for place in reversed(signed):
+        widths = [(0, 0)] * array.ndim
+        widths[place] = (array.shape[place] % 2, 0)  # An odd number has one negative less.
+        array = np.pad(array, widths)
+        halves = (*array.shape[:place], 2, array.shape[place] // 2, *array.shape[place + 1 :])
+        array = np.flip(array.reshape(halves), place)
+    signs = [place + i for i, place in enumerate(signed)]
+    array = np.moveaxis(array, signs, range(len(signs))[::-1])
+    return array.reshape(2 ** len(signs), *array.shape[len(signs) :])
+
+
+def _joined(array: np.ndarray, signed: Sequence[int]) -> np.ndarray:
+    """Undoes `_split` for even numbers of wavenumbers."""
+    signs = [place + i for i, place in enumerate(signed)]
+    array = array.reshape(*(2,) * len(signs), *array.shape[1:])
+    array = np.moveaxis(array, range(len(signs))[::-1], signs)
+    for place in signed:
+        shape = (*array.shape[:place], 2 * array.shape[place + 1], *array.shape[place + 2 :])
+        array = np.flip(array, place).reshape(shape)
+    return array
+
+
+def _numbers(n_modes: Any) -> list[int]:
     given = (n_modes,) if np.ndim(n_modes) == 0 else tuple(n_modes)
     numbers = [integer(n, "n_modes") for n in given]
     if not numbers:
         raise ValueError(f"`n_modes` must have one entry per axis of modes, got {n_modes!r}.")
-    if weight.ndim == len(numbers) + 1:
-        raise CannotConvertError(
-            f"`weight` of shape {weight.shape} has one axis of channels for {len(numbers)} "
-            "`n_modes`, as layers that are `separable`: these are not supported."
-        )
-    if weight.ndim != len(numbers) + 2:
+    return numbers
+
+
+def _used(weight: ReadWeight, channels: int, numbers: list[int] | None) -> list[slice]:
+    """Finds the modes that are in use: those in the middle of the weight, as neuraloperator does;
+    the last axis begins at wavenumber 0.
+    """
+    counts = weight.shape[channels:]
+    if numbers is None:
+        return [slice(None)] * len(counts)
+    wanted = [*numbers[:-1], numbers[-1] // 2 + 1]
+    if any(want > have for have, want in zip(counts, wanted, strict=True)):
         raise ValueError(
-            f"`n_modes` must have one entry per axis of modes, got {n_modes!r} for a `weight` of "
-            f"shape {weight.shape}."
+            f"`n_modes` must be at most what `{weight.name}`, of shape {weight.shape}, has, got "
+            f"{numbers!r}."
         )
-    numbers[-1] = numbers[-1] // 2 + 1
-    for axis, (have, want) in enumerate(zip(weight.shape[2:], numbers, strict=True), 2):
-        if want > have:
-            raise ValueError(
-                f"`n_modes` must be at most what `weight`, of shape {weight.shape}, has, got "
-                f"{n_modes!r}."
-            )
-        start = 0 if axis == weight.ndim - 1 else (have - want) // 2
-        weight = weight.take(range(start, start + want), axis)
-    return weight
+    starts = [(have - want) // 2 for have, want in zip(counts, wanted, strict=True)]
+    starts[-1] = 0
+    return [slice(start, start + want) for start, want in zip(starts, wanted, strict=True)]

@@ -1,6 +1,9 @@
-"""The spectral convolution of Fourier neural operators, periodic and between walls."""
+"""The spectral convolution of Fourier neural operators, periodic and between walls; fields on other
+grids.
+"""
 
-from ._spectral_conv import SpectralConv as SpectralConv
+from ._resample import alias_free as alias_free, resample as resample
+from ._spectral_conv import dense_weights as dense_weights, SpectralConv as SpectralConv
 
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"

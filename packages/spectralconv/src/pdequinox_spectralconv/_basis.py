@@ -177,6 +177,21 @@ def bases(boundary: Boundary, num_modes: Sequence[int]) -> tuple[Basis, ...]:
     )
 
 
+def boundary_with_waves(
+    boundary_mode: Any, num_spatial_dims: int, channels: int, name: str
+) -> Boundary:
+    """Parses the argument of that name, of so many channels, for which there must be waves."""
+    boundary = Boundary.parse(boundary_mode, num_spatial_dims, name=name)
+    boundary.check_channels(channels, name)
+    if boundary.has_poles:
+        raise ValueError(
+            f"`{name}` must not have poles, because there are no waves that satisfy them on "
+            f"every axis, got {boundary.boundary_mode!r}. Convolutions take them "
+            "(`PhysicsConv` of pdequinox-physconv)."
+        )
+    return boundary
+
+
 Runs: TypeAlias = tuple[tuple[int, tuple[Basis, ...]], ...]
 """The runs of a field's channels: how many there are in each, and their functions on every axis."""
 
@@ -217,6 +232,30 @@ def runs(
                 run[1 + axis] = replace(run[1 + axis], expanded=True, from_zero=zero and odd)
     inputs, outputs = (_merged(side) for side in sides)
     return inputs, outputs
+
+
+def runs_of_both_grids(
+    boundary: Boundary, channels: int, grid: Sequence[int], points: Sequence[int]
+) -> Runs:
+    """Finds, for every run of channels and every axis by itself, the functions that a `grid` and
+    another one, of so many `points`, both hold. On a periodic axis the last of them may be the wave
+    that alternates from point to point of the coarser grid, which has a real part alone there.
+    """
+    return _merged(
+        [
+            [
+                count or channels,
+                *(
+                    Basis(
+                        (lower.as_wall(), upper.as_wall()),
+                        min(sizes) // 2 + 1 if lower.wraps else min(sizes),
+                    )
+                    for (lower, upper), *sizes in zip(part.axes, grid, points, strict=True)
+                ),
+            ]
+            for count, part in boundary.parts
+        ]
+    )
 
 
 def _merged(side: Sequence[Sequence[Any]]) -> Runs:

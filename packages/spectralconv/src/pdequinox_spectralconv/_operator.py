@@ -3,7 +3,7 @@ operator, so that a field may be split over a mesh: every device analyses what i
 over the devices is all that they exchange. The product is one, for the sake of CPUs (`_cpu.forms`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -18,39 +18,53 @@ from ._basis import Basis, Runs
 from ._convolution import gradient, product
 from ._cpu.choice import fits, Method
 from ._cpu.forms import gradient_of_lines, product_of_lines
-from ._sharding import factors, split
-from ._transform import parts_and_groups, transform, turned
+from ._sharding import factors, resampled_factors, split, split_resampled
+from ._transform import parts_and_groups, resampled, transform
+from ._weights import multiply, Parts, Structure
 
 
-@partial(one_program, static_argnames=("inputs", "outputs", "output_shape", "method"))
+@partial(one_program, static_argnames=("structure", "inputs", "outputs", "output_shape", "method"))
 def spectral_convolve(
     x: Float[Array, "in_channels *spatial"],
-    weights: tuple[Float[Array, "groups out_channels in_channels *num_modes"], ...],
+    weights: Parts,
+    structure: Structure,
     inputs: Runs,
     outputs: Runs,
     output_shape: tuple[int, ...],
     method: Method = "auto",
 ) -> Float[Array, "out_channels *output_shape"]:
     """Analyses every axis of one sample, multiplies the kept coefficients, and synthesises every
-    axis. The weights are the real parts, and the imaginary ones if there is a periodic axis. The
-    runs of channels of the input, and those of the output, have their own functions each.
+    axis. The weights are the arrays of the real parts, and of the imaginary ones if there is a
+    periodic axis. The runs of channels of the input, and those of the output, have their own
+    functions each.
 
     Half-precision fields are transformed in float32.
     """
     dtype = sum_dtype(x.dtype)
+    convolved = partial(
+        _convolve,
+        structure=structure,
+        inputs=inputs,
+        outputs=outputs,
+        shape=output_shape,
+        method=method,
+    )
+    place = structure.place_of_out_channels
+    arrays = [w.astype(dtype) for part in weights for w in part]
     out = on_auto_axes(
-        partial(_convolve, inputs=inputs, outputs=outputs, shape=output_shape, method=method),
-        (weights[0].shape[1], *output_shape),
-        lambda x, w, *_: (w[1], *x[1:]),
+        convolved,
+        (arrays[0].shape[place], *output_shape),
+        lambda x, w, *_: (w[place], *x[1:]),
         x.astype(dtype),
-        *(w.astype(dtype) for w in weights),
+        *arrays,
     )
     return out.astype(x.dtype)
 
 
 def _convolve(
     x: Array,
-    *weights: Array,
+    *arrays: Array,
+    structure: Structure,
     inputs: Runs,
     outputs: Runs,
     shape: tuple[int, ...],
@@ -60,7 +74,9 @@ def _convolve(
     analysed = partial(whole, points=x.shape[1:], analysis=True)
     synthesised = partial(whole, points=shape, analysis=False)
     z = _by_runs(lambda own, bases: analysed(own, own, bases=bases), x, inputs, (0, 2))
-    y = multiply(z, weights)
+    count = len(structure.axes)
+    weights = tuple(arrays[i : i + count] for i in range(0, len(arrays), count))
+    y = multiplied(z, weights, structure)
     return _by_runs(lambda own, bases: synthesised(own, x, bases=bases), y, outputs, (2, 0))
 
 
@@ -83,16 +99,32 @@ def _by_runs(
     return jnp.concatenate(blocks, axis=after)
 
 
-def multiply(
-    z: Float[Array, "parts groups in_channels *num_modes"],
-    weights: Sequence[Float[Array, "groups out_channels in_channels *num_modes"]],
+def multiplied(
+    z: Float[Array, "parts groups in_channels *num_modes"], weights: Parts, structure: Structure
 ) -> Float[Array, "parts groups out_channels *num_modes"]:
-    """Multiplies each mode's coefficients by its matrix: with two parts
-    `(Wr + i Wi) Z = Wr Z + i (Wi Z)`, so that no array of all weights is made.
-    """
-    space = z.ndim - 3
-    real, *imag = (_product(w, z, members=0, space=space, adjoint=False) for w in weights)
-    return real + turned(*imag, 0) if imag else real
+    """Multiplies each mode's coefficients by its matrix."""
+    product = partial(_product, members=0, space=z.ndim - 3, adjoint=False)
+    return multiply(z, weights, structure, product)
+
+
+@partial(one_program, static_argnames=("channels", "shape", "method"))
+def evaluate_on(
+    x: Float[Array, "channels *spatial"],
+    channels: Runs,
+    shape: tuple[int, ...],
+    method: Method = "auto",
+) -> Float[Array, "channels *shape"]:
+    """Evaluates each run of channels, in its own functions, on another grid."""
+
+    def function(x: Array) -> Array:
+        parameters = dict(grid=x.shape[1:], points=shape, method=method, transpose=False)
+        return _by_runs(
+            lambda own, bases: _resampled(own, bases=bases, **parameters), x, channels, (0, 0)
+        )
+
+    dtype = sum_dtype(x.dtype)
+    out = on_auto_axes(function, (x.shape[0], *shape), lambda x: x, x.astype(dtype))
+    return out.astype(x.dtype)
 
 
 def _by_either(
@@ -227,4 +259,38 @@ _transform = Operator(
     sharding=Sharding(factors, split),
     saved_as=("product", "convolution"),
     plain=_plain,
+)
+
+
+def _resampled_shape(
+    x: Shape, *, grid: tuple[int, ...], points: tuple[int, ...], transpose: bool, **_: Any
+) -> Shape:
+    return (*x[: -len(grid)], *(grid if transpose else points))
+
+
+def _resampled_transposed(cotangent: Array, _: Any, *, transpose: bool, **rest: Any) -> Array:
+    return _resampled(cotangent, transpose=not transpose, **rest)
+
+
+def _batch_of_resampled(operands: Any, axes: Any, **parameters: Any) -> tuple[Array, int]:
+    return _resampled(jnp.moveaxis(operands[0], axes[0], 0), **parameters), 0
+
+
+def _resampled_plain(x: Array, *, method: Method, **parameters: Any) -> Array:
+    """By products, if that was left open, as `_plain`."""
+    sizes = zip(parameters["bases"], parameters["grid"], parameters["points"], strict=True)
+    if method == "auto" and all(fits(basis, max(n), x.dtype) for basis, *n in sizes):
+        method = "product"
+    return resampled(x, method=method, **parameters)
+
+
+_resampled = Operator(
+    "pdequinox_resample",
+    resampled,
+    transpose=_resampled_transposed,
+    shape=_resampled_shape,
+    batch=_batch_of_resampled,
+    sharding=Sharding(resampled_factors, split_resampled),
+    saved_as=("product", "convolution"),
+    plain=_resampled_plain,
 )

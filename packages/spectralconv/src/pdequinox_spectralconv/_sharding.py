@@ -6,17 +6,23 @@ device multiplies its block with the columns of the matrix that belong to it, an
 devices of an axis is taken once, at the end of the analysis of all axes, because the transforms of
 different axes commute. It has the size of the kept modes. The synthesis needs nothing: every device
 has all coefficients, and makes the points of its own block.
+
+A field that is evaluated on another grid has as many modes as points, and these are not to lie on
+every device. Lines along a split axis are sent instead: each device exchanges its block of all
+lines for the whole of some, evaluates these, and exchanges them back.
 """
 
+from math import prod
 from typing import Any
 
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
 from pdequinox_operators import Request, Split
 
 from ._basis import Basis
-from ._transform import Block, transform
+from ._transform import Block, resampled, transform
 
 
 def factors(
@@ -60,3 +66,43 @@ def split(request: Request, **parameters: Any) -> Split:
     summed = [name for names in splits.values() for name in names]
     result, sum_up = request.sum_over(summed, specs[2], places)
     return Split(specs[:2], result, lambda *values: sum_up(program(*values)))
+
+
+def resampled_factors(shapes: Any, *, bases: tuple[Basis, ...], **_: Any) -> list[tuple[Any, ...]]:
+    """Names what the axes count, as `factors` does."""
+    space = range(len(bases))
+    field = (*(f"batch {i}" for i in range(len(shapes[0]) - len(space))), *space)
+    return [field, field]
+
+
+def split_resampled(request: Request, **parameters: Any) -> Split:
+    """Splits the result as the field."""
+    kinds = resampled_factors(request.shapes, **parameters)
+    taken = request.assign(kinds, [(factor, (0, 1)) for factor in kinds[0]], {})
+    spec = tuple(taken.get(factor, ()) for factor in kinds[0])
+    bases, dims = parameters.pop("bases"), len(parameters["grid"])
+    sizes = parameters.pop("grid"), parameters.pop("points")
+    after = sizes[0] if parameters["transpose"] else sizes[1]
+
+    def program(x: Array) -> Array:
+        for axis in range(dims):
+            names, place = spec[x.ndim - dims + axis], x.ndim - dims + axis
+            own = slice(axis, axis + 1)
+            along = dict(bases=bases[own], grid=sizes[0][own], points=sizes[1][own])
+            x = jnp.moveaxis(x, place, -1)
+            if names and sizes[0][axis] != sizes[1][axis]:
+                count = request.count(names)
+                lines = x.reshape(-1, x.shape[-1])
+                missing = -len(lines) % count
+                lines = jnp.pad(lines, ((0, missing), (0, 0)))
+                lines = lax.all_to_all(lines, names, 0, 1, tiled=True)
+                lines = resampled(lines, **along, **parameters)
+                lines = lax.all_to_all(lines, names, 1, 0, tiled=True)
+                lines = lines[: prod(x.shape[:-1])]
+                x = lines.reshape(*x.shape[:-1], after[axis] // count)
+            elif not names:
+                x = resampled(x, **along, **parameters)
+            x = jnp.moveaxis(x, -1, place)
+        return x
+
+    return Split([spec], spec, program)

@@ -5,17 +5,28 @@ import warnings
 from typing import Any, no_type_check
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pdequinox_operators.checks import Integer, integer, Integers, integers, parameter_dtype, sample
+from pdequinox_operators.checks import (
+    Integer,
+    integer,
+    Integers,
+    integers,
+    parameter_dtype,
+    sample,
+    sum_dtype,
+)
 from pdequinox_padding import Boundary, BoundaryMode, Ends, PerChannel
 
-from ._basis import Runs, runs
+from ._basis import boundary_with_waves, Runs, runs
 from ._cpu.choice import Method, METHODS
-from ._operator import spectral_convolve
+from ._operator import multiplied, spectral_convolve
+from ._weights import Structure, Weights
 
 
 class SpectralConv(eqx.Module):
@@ -77,6 +88,29 @@ class SpectralConv(eqx.Module):
     them is another: with a distance `L` between the walls, `W_k` is `-pi k / L` from a cosine to a
     sine, `pi k / L` from a sine to a cosine, and `2 pi i k / L` along a period `L`.
 
+    **Weights that are factors.** The matrices of all modes are most of a network's parameters, and
+    on fine grids most of its memory. With `weights` other than `"dense"` they are sums of products
+    of smaller arrays, which are multiplied with the coefficients one after the other: the dense
+    array is never formed. With a factor for each axis that is taken at that axis's wavenumber,
+
+    | `weights` | `W_k[o, i]` | numbers |
+    |---|---|---|
+    | `"dense"` | any | `C_o C_i M` |
+    | `"depthwise"` | any if `o = i`, else 0 | `C M` |
+    | `"axiswise"` | `sum over a of A^a[k_a, o, i]` | `C_o C_i (m_1 + ... + m_D)` |
+    | `("cp", R)` | `sum over r of U[o, r] V[i, r] f_r` | `R (C_o + C_i + m_1 + ... + m_D)` |
+    | `("tucker", ranks)` | `sum over p, q of U[o, p] V[i, q] g_pq` | factors and core |
+
+    with `f_r` the product of `F^a[r, k_a]` over the axes `a`, and `g_pq` the sum over all `r_a` of
+    `core[p, q, r_1, ..., r_D]` times the product of `F^a[r_a, k_a]`,
+    where `m_a` counts the wavenumbers of an axis (twice `num_modes` where they have both signs),
+    `M` is their product, and all numbers are complex if there is a periodic axis. CP and Tucker
+    decompositions: Kolda and Bader, "Tensor Decompositions and Applications" (2009); of these
+    weights: Kossaifi et al., "Multi-Grid Tensorized Fourier Neural Operator",
+    https://arxiv.org/abs/2310.00120. Sums over axes are after Tran et al., "Factorized Fourier
+    Neural Operators", https://arxiv.org/abs/2111.13802, who transform one axis at a time and keep
+    all waves along the others. [`pdequinox_spectralconv.dense_weights`][] gives `W_k`.
+
     **Out of reach.** A field with another value than 0 at an odd wall is projected away: subtract
     one function with that value first (a lifting), and add it again afterwards. There is no bias,
     and fields are real. Points are equidistant, with one exception: over the index of a
@@ -84,14 +118,15 @@ class SpectralConv(eqx.Module):
     on Gauss or Gauss-Lobatto nodes, `cos(pi t)`. Poles have no basis of waves.
     """
 
-    weights_real: Float[Array, "groups out_channels in_channels *num_modes"]
-    weights_imag: Float[Array, "groups out_channels in_channels *num_modes"] | None
+    weights_real: Float[Array, "..."] | tuple[Float[Array, "..."], ...]
+    weights_imag: Float[Array, "..."] | tuple[Float[Array, "..."], ...] | None
     num_spatial_dims: int = eqx.field(static=True)
     in_channels: int = eqx.field(static=True)
     out_channels: int = eqx.field(static=True)
     num_modes: tuple[int, ...] = eqx.field(static=True)
     boundary: Boundary = eqx.field(static=True)
     out_boundary: Boundary = eqx.field(static=True)
+    structure: Structure = eqx.field(static=True)
     method: Method = eqx.field(static=True)
 
     @no_type_check
@@ -105,6 +140,7 @@ class SpectralConv(eqx.Module):
         key: PRNGKeyArray,
         boundary_mode: BoundaryMode = "periodic",
         out_boundary_mode: BoundaryMode | None = None,
+        weights: Weights = "dense",
         weight_scale: float | None = None,
         method: Method = "auto",
         dtype: Any = None,
@@ -132,10 +168,15 @@ class SpectralConv(eqx.Module):
         - `out_boundary_mode`: That of the output, in the same forms. `None` is that of the input,
             which must have one mode for all channels then, or as many channels as the output. Both
             are periodic on the same axes. (Keyword only.)
-        - `weight_scale`: The standard deviation of the initial weights' real and imaginary parts.
-            `None` is `1 / (in_channels * out_channels)`, after pdequinox, which makes the output
-            small, the more so with many channels. `(2 * in_channels)**-0.5` (`in_channels**-0.5`
-            if no axis is periodic) keeps the variance of a field of kept modes; of waves that are
+        - `weights`: What the matrices of the modes consist of: `"dense"`, `"depthwise"` (as many
+            output channels as input channels), `"axiswise"`, `("cp", rank)`, or `("tucker", ranks)`
+            with one rank for all or one for each of `(out_channels, in_channels, *num_modes)`.
+            (Keyword only.)
+        - `weight_scale`: The standard deviation of the initial matrices' real and imaginary parts,
+            whatever they consist of. `None` is `1 / (in_channels * out_channels)`, after pdequinox,
+            which makes the output small, the more so with many channels. `(2 * in_channels)**-0.5`
+            (`in_channels**-0.5` if no axis is periodic; 1 in the place of `in_channels` for
+            `"depthwise"` weights) keeps the variance of a field of kept modes; of waves that are
             constant along the last periodic axis, or alternate along it from point to point, it
             keeps about half. Recommended is a tenth of that: the size of the output then does not
             depend on the number of channels, and in docs/weight_scale.md it trained as well as
@@ -154,15 +195,26 @@ class SpectralConv(eqx.Module):
         that axis's bit of `g` is 0, and `i - m` if it is 1; the first such axis has the lowest bit.
         Without a periodic axis, `G` is 1 and `weights_imag` is `None`.
 
+        With factors, either is an array `(G, channels, *num_modes)` for `"depthwise"`, and else a
+        tuple of arrays: with `g = 2` groups on each periodic axis but the last, and 1 on others,
+        one `(g, out_channels, in_channels, m)` for each axis for `"axiswise"`; `(out_channels, R)`,
+        `(in_channels, R)` and a `(g, R, m)` for each axis for `"cp"`; and the same with a rank each
+        for `"tucker"`, and last the core of these ranks.
+
         **Raises:** `TypeError` or `ValueError` for what is not as said above.
         """
         self.num_spatial_dims = integer(num_spatial_dims, "num_spatial_dims")
         self.in_channels = integer(in_channels, "in_channels")
         self.out_channels = integer(out_channels, "out_channels")
         self.num_modes = integers(num_modes, self.num_spatial_dims, "num_modes")
-        self.boundary = self._boundary(boundary_mode, self.in_channels, "boundary_mode")
+        self.boundary = boundary_with_waves(
+            boundary_mode, self.num_spatial_dims, self.in_channels, "boundary_mode"
+        )
         self.out_boundary = self._out_boundary(out_boundary_mode)
         self._runs()  # Raises where they do not meet.
+        signed = self._periodic[:-1]
+        full = tuple(axis in signed for axis in range(self.num_spatial_dims))
+        self.structure = Structure.parse(weights, (self.in_channels, self.out_channels), full)
         parsed_dtype = parameter_dtype(dtype)
         scale = self._weight_scale(weight_scale)
         if transform is not None:
@@ -173,29 +225,24 @@ class SpectralConv(eqx.Module):
             raise ValueError(f"`method` must be one of {list(METHODS)}, got {method!r}.")
         self.method = method
 
-        num_periodic = sum(lower.wraps for lower, _ in self.boundary.axes)
-        shape = (
-            2 ** max(num_periodic - 1, 0),
-            self.out_channels,
-            self.in_channels,
-            *self.num_modes,
-        )
-        real_key, imag_key = jr.split(key)
-        self.weights_real = scale * jr.normal(real_key, shape, parsed_dtype)
-        self.weights_imag = None
-        if num_periodic:
-            self.weights_imag = scale * jr.normal(imag_key, shape, parsed_dtype)
+        shapes = self.structure.shapes((self.in_channels, self.out_channels), self.num_modes)
+        keys = jr.split(key)[: 2 if self._periodic else 1]
+        deviation = self.structure.deviation(scale, len(keys))
+        # A single array has the key itself, as pdequinox's.
+        of_arrays = lambda key: jr.split(key, len(shapes)) if len(shapes) > 1 else [key]
+        parts = [
+            [
+                deviation * jr.normal(key, shape, parsed_dtype)
+                for key, shape in zip(of_arrays(part_key), shapes, strict=True)
+            ]
+            for part_key in keys
+        ]
+        real, *imag = (part[0] if len(part) == 1 else tuple(part) for part in parts)
+        self.weights_real, self.weights_imag = real, imag[0] if imag else None
 
-    def _boundary(self, boundary_mode: Any, channels: int, name: str) -> Boundary:
-        boundary = Boundary.parse(boundary_mode, self.num_spatial_dims, name=name)
-        boundary.check_channels(channels, name)
-        if boundary.has_poles:
-            raise ValueError(
-                f"`{name}` must not have poles, because there are no waves that satisfy them on "
-                f"every axis, got {boundary.boundary_mode!r}. Convolutions take them "
-                "(`PhysicsConv` of pdequinox-physconv)."
-            )
-        return boundary
+    @property
+    def _periodic(self) -> list[int]:
+        return [axis for axis, (lower, _) in enumerate(self.boundary.axes) if lower.wraps]
 
     def _out_boundary(self, boundary_mode: Any) -> Boundary:
         if boundary_mode is None:
@@ -210,7 +257,9 @@ class SpectralConv(eqx.Module):
                 f"from those of the {self.in_channels} of the input, "
                 f"{self.boundary.boundary_mode!r}."
             )
-        boundary = self._boundary(boundary_mode, self.out_channels, "out_boundary_mode")
+        boundary = boundary_with_waves(
+            boundary_mode, self.num_spatial_dims, self.out_channels, "out_boundary_mode"
+        )
         for axis, ends in enumerate(zip(self.boundary.axes, boundary.axes, strict=True)):
             if len({lower.wraps for lower, _ in ends}) == 2:
                 raise ValueError(
@@ -237,6 +286,16 @@ class SpectralConv(eqx.Module):
                 f"`weight_scale` must be None or a finite number >= 0, got {weight_scale!r}."
             )
         return scale
+
+    def _weights(self) -> tuple[tuple[Any, ...], ...]:
+        both = (self.weights_real, self.weights_imag)
+        parts = [w if isinstance(w, tuple) else (w,) for w in both if w is not None]
+        return tuple(parts)
+
+    @property
+    def weights(self) -> Weights:
+        """Gives the kind of the weights, as the argument of this name."""
+        return self.structure.spelled
 
     @property
     def boundary_mode(self) -> str | tuple[Ends, ...] | PerChannel:
@@ -280,7 +339,8 @@ class SpectralConv(eqx.Module):
         """
         del key
         dims = self.num_spatial_dims
-        x = sample(x, dims, self.in_channels, self.weights_real.dtype)
+        weights = self._weights()
+        x = sample(x, dims, self.in_channels, weights[0][0].dtype)
         if not all(isinstance(n, int) for n in x.shape[1:]):
             raise ValueError(
                 "`x` must have known sizes along the axes of space, because the modes of a "
@@ -293,14 +353,46 @@ class SpectralConv(eqx.Module):
         inputs, outputs = self._runs()
         _check_modes(inputs, x.shape[1:], "")
         _check_modes(outputs, shape, where)
-        weights = (self.weights_real, self.weights_imag)
-        given = tuple(w for w in weights if w is not None)
-        return spectral_convolve(x, given, inputs, outputs, shape, self.method)
+        return spectral_convolve(x, weights, self.structure, inputs, outputs, shape, self.method)
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
         """Gives `(inf, inf)` for every axis: every output depends on every input."""
         return ((math.inf, math.inf),) * self.num_spatial_dims
+
+
+def dense_weights(
+    layer: SpectralConv,
+) -> tuple[
+    Float[Array, "groups out_channels in_channels *num_modes"],
+    Float[Array, "groups out_channels in_channels *num_modes"] | None,
+]:
+    """Computes the matrices of all modes that a layer's factors stand for, which the layer itself
+    never does: for tests, and to look at.
+
+    **Arguments:**
+
+    - `layer`: A [`pdequinox_spectralconv.SpectralConv`][] with any kind of `weights`.
+
+    **Returns:**
+
+    The `weights_real` and `weights_imag` of the layer with `weights="dense"` that is the same
+    function; the second is `None` if no axis is periodic. Those in half precision are summed in
+    float32.
+    """
+    weights = layer._weights()
+    if layer.structure.kind == "dense":
+        return layer.weights_real, layer.weights_imag
+    dtype = weights[0][0].dtype
+    wide = tuple(tuple(w.astype(sum_dtype(dtype)) for w in part) for part in weights)
+    groups = 2 ** sum(layer.structure.full)
+    groups, channels = 2 ** sum(layer.structure.full), jnp.arange(layer.in_channels)
+    shape = (layer.in_channels, len(weights), groups, layer.in_channels, *layer.num_modes)
+    # The coefficients of one channel at a time are 1; the products are a column of each matrix.
+    units = jnp.zeros(shape, wide[0][0].dtype).at[channels, 0, :, channels].set(1)
+    columns = jax.vmap(lambda z: multiplied(z, wide, layer.structure))(units)
+    real, *imag = jnp.moveaxis(columns, 0, 3).astype(dtype)
+    return real, imag[0] if imag else None
 
 
 def _check_modes(channels: Runs, shape: tuple[int, ...], where: str) -> None:

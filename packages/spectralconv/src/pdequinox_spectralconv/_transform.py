@@ -357,6 +357,52 @@ def transform(
     return jnp.moveaxis(value, range(last, last + samples), range(samples))
 
 
+def resampled(
+    x: Float[Array, "*samples_and_grid"],
+    *,
+    bases: tuple[Basis, ...],
+    grid: tuple[int, ...],
+    points: tuple[int, ...],
+    method: Method,
+    transpose: bool,
+) -> Float[Array, "*samples_and_points"]:
+    """Evaluates the functions of a field on a `grid` on other `points`, one axis after the other;
+    or applies the transpose of that. Any number of axes come first.
+    """
+    first = x.ndim - len(bases)
+    # Where axes shrink, what comes after is less.
+    order = sorted(range(len(bases)), key=lambda i: points[i] / grid[i] * (-1 if transpose else 1))
+    for axis in order:
+        x = _resampled_along(
+            x, first + axis, bases[axis], grid[axis], points[axis], method, transpose
+        )
+    return x
+
+
+def _resampled_along(
+    x: Array, place: int, basis: Basis, grid: int, points: int, method: Method, transpose: bool
+) -> Array:
+    if grid == points:
+        return x
+    if any(_by_product(basis, size, x, method) for size in (grid, points)):
+        # Both matrices at once, in float64: with as many functions as points, that is less work.
+        functions = 2 if basis.periodic else 1
+        analysis, synthesis = basis.analysis(grid), basis.synthesis(points, grid)
+        both = np.tensordot(synthesis, analysis, [range(1, 1 + functions)] * 2)
+        matrix = jnp.asarray(both.astype(x.dtype))
+        contracted = ((0 if transpose else 1,), (place,))
+        y = lax.dot_general(matrix, x, (contracted, ((), ())), precision=full_precision())
+        return jnp.moveaxis(y, 0, place)
+
+    def function(x: Array) -> Array:
+        z = analyse(x[None, None], place - 1, basis, method)
+        return synthesise(z, place - 1, basis, points, grid, method)[0, 0]
+
+    if not transpose:
+        return function(x)
+    return transposed(function, (*x.shape[:place], grid, *x.shape[place + 1 :]))(x)
+
+
 def parts_and_groups(bases: Sequence[Basis]) -> tuple[int, int]:
     """Counts the parts of a coefficient, and the groups of coefficients of all axes."""
     periodic = sum(basis.periodic for basis in bases)

@@ -1,0 +1,147 @@
+"""Fields on other grids of the same domain: `resample`, and activations between two of them."""
+
+import math
+from collections.abc import Callable
+from typing import Any, no_type_check
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, PRNGKeyArray
+
+from pdequinox_operators.checks import array, Integers, integers
+from pdequinox_padding import BoundaryMode
+
+from ._basis import boundary_with_waves, runs_of_both_grids
+from ._operator import evaluate_on
+
+
+@no_type_check
+def resample(x: ArrayLike, shape: Integers, boundary_mode: BoundaryMode = "periodic") -> Array:
+    """Evaluates a field on another grid of the same domain.
+
+    The field is expanded into the waves of its boundary condition, as many as both grids hold, and
+    these are evaluated at the new points. So a field of these waves is exact there; on a coarser
+    grid, higher waves are left out and do not come back as lower ones (no aliasing).
+
+    On each axis by itself, from `N` points to `M`, with `K = min(N, M)`:
+
+    - Periodic: `y(t) = 1/N sum over |k| < K/2 of X_k exp(2 pi i k t)`, with `X_k = sum over j of
+        x_j exp(-2 pi i k j/N)` and `t = i/M`. If `K` is even, the wave of `K/2`, which alternates
+        from point to point of the coarser grid, comes as a cosine: with `Re(X_(K/2)) / N` times
+        `cos(pi N t)` if the field is on the coarser grid, and twice that times `cos(pi M t)` if it
+        is on the finer one.
+    - Between walls: the first `K` of the sines or cosines of
+        [`pdequinox_spectralconv.SpectralConv`][], with the coefficients of the expansion into all
+        `N`. The walls stay where they are: from `N` nodes of `"neumann"` to `M` nodes between the
+        same two, from `N` cells to `M`.
+
+    Devices that share an axis of space exchange blocks of it for whole lines, and back: two
+    all-to-alls, and no device has more of the field than before.
+
+    **Arguments:**
+
+    - `x`: One sample, of shape `(channels, N_1, ..., N_D)`; batches go through `jax.vmap`. Half
+        precision is summed in float32.
+    - `shape`: The numbers of points of the other grid, an integer for every axis or a sequence of
+        `D` integers.
+    - `boundary_mode`: What the field is outside of the grid, in the forms that
+        [`pdequinox_spectralconv.SpectralConv`][] takes.
+
+    **Returns:**
+
+    An array of shape `(channels, *shape)`.
+
+    **Raises:** `ValueError` or `TypeError` for a field that has no points, is not real or has sizes
+    that `jax.export` leaves open, for another `shape`, and for a boundary mode without waves.
+    """
+    x = array(x)
+    dims = x.ndim - 1
+    if dims < 1 or 0 in x.shape:
+        raise ValueError(
+            "`x` must have shape (channels, N_1, ..., N_D) with D and every size at least 1, got "
+            f"{x.shape}."
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"`x` must be an array of real floats, got dtype {x.dtype.name}.")
+    if not all(isinstance(n, int) for n in x.shape):
+        raise ValueError(
+            "`x` must have known sizes, because its waves depend on them, got shape "
+            f"{x.shape}; only the batch may be open."
+        )
+    points = integers(shape, dims, "shape")
+    boundary = boundary_with_waves(boundary_mode, dims, x.shape[0], "boundary_mode")
+    return evaluate_on(x, runs_of_both_grids(boundary, x.shape[0], x.shape[1:], points), points)
+
+
+class AliasFree(eqx.Module):
+    """Applies an activation on a finer grid; made by [`pdequinox_spectralconv.alias_free`][]."""
+
+    activation: Callable[[Array], Array]
+    factor: int | float = eqx.field(static=True)
+    boundary_mode: Any = eqx.field(static=True)
+
+    @no_type_check
+    def __call__(self, x: ArrayLike, *, key: PRNGKeyArray | None = None) -> Array:
+        """Applies the activation to one sample, `(channels, N_1, ..., N_D)`."""
+        del key
+        x = array(x)
+        finer = tuple(math.ceil(self.factor * n) for n in x.shape[1:])
+        fine = resample(x, finer, self.boundary_mode)
+        active = self.activation(fine)
+        if active.shape != fine.shape:
+            raise ValueError(
+                f"`activation` must keep the shape of a field, got {active.shape} for {fine.shape}."
+            )
+        return resample(active, x.shape[1:], self.boundary_mode)
+
+
+@no_type_check
+def alias_free(
+    activation: Callable[[Array], Array],
+    factor: int | float = 2,
+    boundary_mode: BoundaryMode = "periodic",
+) -> AliasFree:
+    """Makes an activation that adds no aliasing: up to a finer grid, there the activation, and back
+    down without the waves that the grid does not hold.
+
+    A pointwise function of a field makes waves that a grid does not hold and takes for lower ones.
+    On a grid `p + 1 over 2` times as fine, a polynomial of degree `p` gives none of these; other
+    functions give the less, the larger `factor` is (Raonić et al., "Convolutional Neural
+    Operators", https://arxiv.org/abs/2302.01178, who filter with windowed sincs).
+
+    Between odd walls (`"dirichlet..."`) the activation must be odd, as `jax.numpy.tanh` is: what is
+    even in the result is projected onto sines, and what is not 0 at the wall comes back as
+    oscillations near it.
+
+    **Arguments:**
+
+    - `activation`: A function of an array of any shape, applied to every number by itself; or a
+        module, whose parameters are trained with the others.
+    - `factor`: How many times as many points the finer grid has, a number of at least 1, rounded
+        up to whole points.
+    - `boundary_mode`: What the field is outside of the grid, in the forms that
+        [`pdequinox_spectralconv.SpectralConv`][] takes.
+
+    **Returns:**
+
+    An `equinox.Module` that is called with one sample, of shape `(channels, N_1, ..., N_D)`, and
+    gives one of the same shape.
+
+    **Raises:** `TypeError` or `ValueError` for another `factor` or `activation`; when it is called,
+    what [`pdequinox_spectralconv.resample`][] does.
+    """
+    if not callable(activation):
+        raise TypeError(f"`activation` must be callable, got {activation!r}.")
+    if isinstance(factor, bool) or not isinstance(factor, int | float):
+        raise TypeError(f"`factor` must be a number >= 1, got {factor!r}.")
+    if not 1 <= factor < math.inf:
+        raise ValueError(f"`factor` must be a number >= 1, got {factor!r}.")
+    return AliasFree(activation, factor, _hashable(boundary_mode))
+
+
+def _hashable(boundary_mode: Any) -> Any:
+    """The fields of a module that are static are compared and hashed."""
+    if isinstance(boundary_mode, list | tuple) and type(boundary_mode) in (list, tuple):
+        return tuple(_hashable(entry) for entry in boundary_mode)
+    return boundary_mode

@@ -1,0 +1,276 @@
+"""What the multipliers of all modes consist of: a matrix of the channels for each mode, or factors
+that stand for all of these matrices and are never put together to them.
+
+Complex numbers are two real arrays, or, of coefficients and of what factors are contracted to, one
+array whose first axis has both parts. Between walls on every axis there is the real part alone.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from pdequinox_operators.checks import integers
+
+from ._transform import full_precision, turned
+
+
+Weights: TypeAlias = (
+    Literal["dense", "depthwise", "axiswise"]
+    | tuple[Literal["cp"], int]
+    | tuple[Literal["tucker"], int | Sequence[int]]
+)
+WHOLE = ("dense", "depthwise", "axiswise")
+
+# Up to so many numbers, matrices of reduced channels are made for all modes at once: a loop over
+# the modes would save less than a processor's cache holds.
+_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Says of which arrays the weights consist, on axes that are `full` (have negative wavenumbers
+    too) or not. All arrays that depend on wavenumbers have the groups first and the modes last:
+    `G` groups if they depend on all axes, and on axis `a` alone the `g` (1 or 2) groups of that.
+
+    | kind | arrays |
+    |---|---|
+    | `dense` | `(G, out_channels, in_channels, *num_modes)` |
+    | `depthwise` | `(G, channels, *num_modes)` |
+    | `axiswise` | `(g, out_channels, in_channels, m)` for each axis |
+    | `cp` | `(out_channels, rank)`, `(in_channels, rank)`, `(g, rank, m)` for each axis |
+    | `tucker` | the same with a rank each, and the core, of all ranks |
+    """
+
+    kind: str
+    full: tuple[bool, ...]
+    ranks: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, weights: Any, channels: tuple[int, int], full: tuple[bool, ...]) -> "Structure":
+        """Reads the argument `weights` of a layer with so many channels, in and out."""
+        in_channels, out_channels = channels
+        if isinstance(weights, str) and weights in WHOLE:
+            if weights == "depthwise" and in_channels != out_channels:
+                raise ValueError(
+                    "`weights` may be 'depthwise' only if `in_channels` equals `out_channels`, got "
+                    f"{in_channels} and {out_channels}."
+                )
+            return cls(weights, full)
+        message = (
+            "`weights` must be 'dense', 'depthwise', 'axiswise', ('cp', rank) or ('tucker', "
+            "ranks), with integers >= 1: one rank, or one for each of (out_channels, in_channels, "
+            f"*num_modes), {len(full) + 2} here, got {weights!r}."
+        )
+        if isinstance(weights, tuple | list) and len(weights) == 2:
+            kind, ranks = weights
+            counts = dict(cp=1, tucker=len(full) + 2)
+            if isinstance(kind, str) and kind in counts:
+                try:
+                    return cls(kind, full, integers(ranks, counts[kind], "weights"))
+                except (TypeError, ValueError) as error:
+                    raise type(error)(message) from error
+        raise ValueError(message)
+
+    @property
+    def spelled(self) -> Any:
+        """Gives the argument that is parsed to this."""
+        if not self.ranks:
+            return self.kind
+        return (self.kind, self.ranks[0] if self.kind == "cp" else self.ranks)
+
+    @property
+    def axes(self) -> tuple[tuple[int, ...], ...]:
+        """Lists, for every array, the axes of space on whose wavenumbers it depends."""
+        dims = range(len(self.full))
+        each = tuple((axis,) for axis in dims)
+        whole = (tuple(dims),)
+        return dict(
+            dense=whole,
+            depthwise=whole,
+            axiswise=each,
+            cp=((), (), *each),
+            tucker=((), (), *each, ()),
+        )[self.kind]
+
+    def groups(self) -> "Groups":
+        """Lists, for every group, which sign each axis has in it: the first full axis has the
+        lowest bit.
+        """
+        bits = [2 ** sum(self.full[:axis]) if full else 0 for axis, full in enumerate(self.full)]
+        return [[int(bool(g & bit)) for bit in bits] for g in range(2 ** sum(self.full))]
+
+    @property
+    def place_of_out_channels(self) -> int:
+        """Is the axis of the first array that counts the channels of the output."""
+        return 0 if self.ranks else 1
+
+    def shapes(
+        self, channels: tuple[int, int], num_modes: Sequence[int]
+    ) -> tuple[tuple[int, ...], ...]:
+        """Lists the shapes of the arrays."""
+        in_channels, out_channels = channels
+        dims = len(num_modes)
+        between: tuple[tuple[int, ...], ...] = dict(
+            dense=((out_channels, in_channels),),
+            depthwise=((out_channels,),),
+            axiswise=((out_channels, in_channels),) * dims,
+            cp=tuple((n, *self.ranks) for n in (out_channels, in_channels)) + (self.ranks,) * dims,
+            tucker=(
+                *zip((out_channels, in_channels), self.ranks, strict=False),
+                *((rank,) for rank in self.ranks[2:]),
+                self.ranks,
+            ),
+        )[self.kind]
+        return tuple(
+            (
+                2 ** sum(self.full[axis] for axis in axes),
+                *shape,
+                *(num_modes[axis] for axis in axes),
+            )
+            if axes
+            else shape
+            for axes, shape in zip(self.axes, between, strict=True)
+        )
+
+    def deviation(self, scale: float, parts: int) -> float:
+        """Gives the standard deviation of the parts of all arrays with which those of the
+        multipliers have the deviation `scale`.
+
+        Multipliers are sums of so many `terms`, each a product of `factors` independent numbers of
+        mean 0. The mean of the squared modulus is `parts` times the variance of a part, and of a
+        product it is the product. A product of complex normal numbers has parts of the same
+        variance.
+        """
+        dims = len(self.full)
+        terms, factors = dict(
+            dense=(1, 1),
+            depthwise=(1, 1),
+            axiswise=(dims, 1),
+            cp=(math.prod(self.ranks), dims + 2),
+            tucker=(math.prod(self.ranks), dims + 3),
+        )[self.kind]
+        return math.sqrt((parts * scale**2 / terms) ** (1 / factors) / parts)
+
+
+Parts: TypeAlias = tuple[tuple[Array, ...], ...]
+"""The arrays of the real parts, and those of the imaginary ones if there are."""
+
+
+def multiply(
+    z: Float[Array, "parts groups in_channels *num_modes"],
+    weights: Parts,
+    structure: Structure,
+    product: Callable[[Array, Array], Array],
+) -> Float[Array, "parts groups out_channels *num_modes"]:
+    """Multiplies each mode's coefficients by the matrix that the weights stand for. The `product`
+    is that of one part of a dense array.
+    """
+    if structure.kind == "dense":
+        return by_parts(lambda w, z: product(*w, z), weights, z)
+    if structure.kind == "depthwise":
+        return by_parts(lambda w, z: w[0][None] * z, weights, z)
+    groups = structure.groups()
+    if structure.kind == "axiswise":
+        return by_parts(partial(_axiswise, groups=groups), weights, z)
+    # Factors of the channels, out and in, of each axis, and a core: with their parts.
+    outer, inner, *others = zip(*weights, strict=True)
+    z = by_parts(partial(_einsum, "ir,pgi...->pgr..."), inner, z)
+    multiplied = _cp if structure.kind == "cp" else partial(_tucker, product=product)
+    z = multiplied(z, others, groups)
+    return by_parts(partial(_einsum, "or,pgr...->pgo..."), outer, z)
+
+
+def by_parts(
+    function: Callable[[Any, Array], Array], weights: Iterable[Any], z: Float[Array, "parts *rest"]
+) -> Array:
+    """Multiplies in a bilinear way: `(Wr + i Wi) Z = Wr Z + i (Wi Z)`."""
+    real, *imag = (function(w, z) for w in weights)
+    return real + turned(*imag, 0) if imag else real
+
+
+def _einsum(subscripts: str, *operands: Array) -> Array:
+    return jnp.einsum(subscripts, *operands, precision=full_precision())
+
+
+Groups: TypeAlias = Sequence[Sequence[int]]
+"""For every group of wavenumbers, the place of its sign in the factor of each axis."""
+
+
+def _axiswise(matrices: Sequence[Array], z: Array, groups: Groups) -> Array:
+    """`Y_k = sum over a of A^a_(k_a) X_k`, with one part of the matrices."""
+
+    def of_axis(matrix: Array, axis: int, z: Array) -> Array:
+        y = _einsum("oim,pim...->pom...", matrix, jnp.moveaxis(z, 2 + axis, 2))
+        return jnp.moveaxis(y, 2, 2 + axis)
+
+    sums = [
+        reduce(jnp.add, (of_axis(matrices[axis][i], axis, z[:, g]) for axis, i in enumerate(signs)))
+        for g, signs in enumerate(groups)
+    ]
+    return jnp.stack(sums, axis=1)
+
+
+def _cp(z: Array, axes: Sequence[Sequence[Array]], groups: Groups) -> Array:
+    """`Y_k[r] = (product over a of F^a[r, k_a]) X_k[r]`. The products are as many numbers as one
+    sample of the coefficients.
+    """
+    dims = len(axes)
+
+    def spread(factor: Array, axis: int) -> Array:
+        rank, modes = factor.shape
+        return factor.reshape(1, rank, *(modes if i == axis else 1 for i in range(dims)))
+
+    def waves(signs: Sequence[int]) -> Array:
+        first, *others = (
+            [spread(part[i], axis) for part in factor]
+            for axis, (factor, i) in enumerate(zip(axes, signs, strict=True))
+        )
+        return reduce(
+            lambda w, part: by_parts(jnp.multiply, part, w), others, jnp.concatenate(first)
+        )
+
+    all_waves = jnp.stack([waves(signs) for signs in groups], axis=1)
+    return by_parts(lambda w, z: w[None] * z, all_waves, z)
+
+
+def _tucker(
+    z: Array,
+    factors: Sequence[Sequence[Array]],
+    groups: Groups,
+    product: Callable[[Array, Array], Array],
+) -> Array:
+    """`Y_k[p] = sum over q of H_k[p, q] X_k[q]`, where core and factors make the matrices `H_k`.
+
+    All of these can be as many numbers as the dense weights, if the ranks of the channels are no
+    less than their numbers. So they are made for a few `p` at a time, and made again for
+    derivatives.
+    """
+    *axes, core = factors
+
+    def matrices(core: Array, signs: Sequence[int]) -> Array:
+        """`(parts, p, q, *num_modes)`: an axis of ranks gives way to one of modes at the end."""
+        for factor, i in zip(axes, signs, strict=True):
+            core = by_parts(partial(_einsum, "rm,upqr...->upq...m"), [f[i] for f in factor], core)
+        return core
+
+    def of_some(core: Array, z: Array) -> Array:
+        all_matrices = jnp.stack([matrices(core, signs) for signs in groups], axis=1)
+        return by_parts(product, all_matrices, z)
+
+    whole = jnp.stack(core)
+    count = whole.shape[1]
+    numbers = len(groups) * math.prod(z.shape[3:]) * whole.size // math.prod(whole.shape[3:])
+    most = count * max(_AT_ONCE, z.size) // max(numbers, 1)
+    few = max((n for n in range(1, count + 1) if count % n == 0 and n <= most), default=1)
+    if few == count:
+        return of_some(whole, z)
+    rows = jnp.moveaxis(whole.reshape(len(whole), -1, few, *whole.shape[2:]), 1, 0)
+    y = jnp.moveaxis(lax.map(lambda some: jax.checkpoint(of_some)(some, z), rows), 0, 2)
+    return y.reshape(*y.shape[:2], count, *y.shape[4:])
