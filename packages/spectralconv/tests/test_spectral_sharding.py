@@ -248,6 +248,13 @@ def test_factors_of_split_channels(weights, kind):
     assert_close(measured)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_factors_may_be_split_by_their_ranks(kind):
+    layer = spectral(1, 4, channels=(3, 5), weights=("cp", 8))
+    ranks = P(None, "a")
+    assert_close(measure(Case(layer, (2, 3, 16), dict(a=8), P(), ranks), kind))
+
+
 RESAMPLED = {
     "to a finer grid": ((32, 12), dict(a=8), P(None, None, "a")),
     "to a coarser grid": ((8, 6), dict(a=4, b=2), P(None, None, "a", "b")),

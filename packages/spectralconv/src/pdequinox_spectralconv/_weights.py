@@ -156,6 +156,8 @@ class Structure:
             cp=(math.prod(self.ranks), dims + 2),
             tucker=(math.prod(self.ranks), dims + 3),
         )[self.kind]
+        if factors == 1:
+            return scale / math.sqrt(terms)
         return math.sqrt((parts * scale**2 / terms) ** (1 / factors) / parts)
 
 
@@ -181,10 +183,18 @@ def multiply(
         return by_parts(partial(_axiswise, groups=groups), weights, z)
     # Factors of the channels, out and in, of each axis, and a core: with their parts.
     outer, inner, *others = zip(*weights, strict=True)
-    z = by_parts(partial(_einsum, "ir,pgi...->pgr..."), inner, z)
+    z = _einsum("qpir,pgi...->qgr...", _of_both_parts(inner), z)
     multiplied = _cp if structure.kind == "cp" else partial(_tucker, product=product)
     z = multiplied(z, others, groups)
-    return by_parts(partial(_einsum, "or,pgr...->pgo..."), outer, z)
+    return _einsum("qpor,pgr...->qgo...", _of_both_parts(outer), z)
+
+
+def _of_both_parts(weights: Sequence[Array]) -> Float[Array, "parts parts *weight"]:
+    """Makes the real matrix of the parts of products: one product instead of two and a sum."""
+    real, *imag = weights
+    if not imag:
+        return real[None, None]
+    return jnp.stack([jnp.stack([real, -imag[0]]), jnp.stack([imag[0], real])])
 
 
 def by_parts(
