@@ -378,9 +378,9 @@ def kinds(results: dict[str, Any]) -> str:
     """
     dense = [Column("train", "dense", setting) for setting in ("present", "newest")]
     peer = Column("train", "neuralop")
-    head = ["", "parameters", "of dense", "memory, MB", "of dense", "ms"]
-    head += [f"of dense, {SETTINGS[column.setting].title}" for column in dense]
-    head.append("neuraloperator")
+    head = ["", "parameters", "/ dense", "memory, MB", "/ dense", "ms"]
+    head += [f"/ dense, {SETTINGS[column.setting].title}" for column in dense]
+    head.append("neuraloperator / ours")
     share = lambda value: f"{1 / value:.2g}" if value else ""
     body = []
     for entry in results["rows"]:
@@ -535,7 +535,7 @@ def write(results: dict[str, Any], folder: Path, name: str) -> None:
     (folder / f"{name}.json").write_text(dump(results), encoding="utf-8")
     if find_spec("matplotlib"):
         plot(results, folder / f"{name}.png")
-    else:
+    elif table_of(results).plots:
         print("matplotlib is not installed: no plot", file=sys.stderr)
     fill_pages(folder)
 

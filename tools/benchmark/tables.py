@@ -202,7 +202,7 @@ TABLES = {
             for what in PASSES
             for other in (("dense", "present"), ("dense", "newest"), ("neuralop", "present"))
         ),
-        (("train", "dense"), ("train", "neuralop")),
+        (),
     ),
     "convolutions_gpu": Table(
         convolutions,
