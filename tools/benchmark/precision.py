@@ -44,19 +44,20 @@ def products_of_bfloat16() -> Iterator[None]:
     """Rounds the factors of all products to bfloat16, and sums in float32: what an accelerator does
     if `jax.default_matmul_precision` asks for it. A CPU ignores that.
     """
-    exact = lax.dot_general
+    product = lax.dot_general_p
+    exact = product.bind
 
-    def rounded(a: Any, b: Any, *rest: Any, **options: Any) -> Any:
+    def rounded(a: Any, b: Any, **parameters: Any) -> Any:
         a, b = (v.astype("bfloat16").astype("float32") for v in (a, b))
-        return exact(a, b, *rest, **options)
+        return exact(a, b, **parameters)
 
-    lax.dot_general = rounded  # ty: ignore
+    product.bind = rounded
     jax.clear_caches()
     try:
         with plain_operations():
             yield
     finally:
-        lax.dot_general = exact
+        del product.bind
         jax.clear_caches()
 
 

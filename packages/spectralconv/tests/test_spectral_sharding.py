@@ -2,9 +2,11 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, PartitionSpec as P
 from mesh_cases import assert_close, assert_sent, Case, KINDS, measure
 
 from pdequinox_padding import Boundary, per_channel
@@ -246,6 +248,24 @@ def test_factors_of_split_channels(weights, kind):
     case = Case(factored(weights, (8, 4)), (2, 8, 16, 12), dict(a=2, b=4), P(None, "a", "b"))
     measured = measure(case, kind)
     assert_close(measured)
+
+
+@pytest.mark.parametrize("weights", ["dense", *FACTORED, ("tucker", (32, 32, 4, 4))], ids=str)
+def test_many_modes_inside_of_shard_map(weights):
+    """Where a CPU multiplies lines of modes, and makes Tucker matrices a few at a time."""
+    layer = SpectralConv(2, 16, 16, (16, 16), weights=weights, key=jax.random.key(0))
+    x, mesh = jnp.ones((4, 16, 32, 32)), jax.make_mesh((4,), ("a",), axis_types=(AxisType.Auto,))
+    loss = lambda layer, x: jnp.sum(jax.vmap(layer)(x) ** 2)
+    split = jax.shard_map(
+        lambda layer, x: jax.lax.psum(loss(layer, x), "a"), mesh=mesh, in_specs=(P(), P("a")),
+        out_specs=P(),
+    )  # fmt: skip
+    found = jax.jit(jax.value_and_grad(split))(layer, x)
+    wanted = jax.jit(jax.value_and_grad(loss))(layer, x)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        # Sums over samples, points, modes and channels, in another order.
+        terms = 2 * (4 * 32 * 32 + 2 * 16 * 16 + 64)
+        np.testing.assert_allclose(a, b, rtol=0, atol=terms * 2.3e-16 * np.abs(b).max())
 
 
 @pytest.mark.parametrize("kind", KINDS)

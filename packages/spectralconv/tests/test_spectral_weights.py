@@ -311,6 +311,18 @@ def test_depthwise_needs_as_many_channels():
         SpectralConv(2, 2, 3, 4, weights="depthwise", key=KEY)
 
 
+@pytest.mark.parametrize("boundary_mode", [P, N])
+@pytest.mark.parametrize("weights", ["dense", *kinds(1)], ids=str)
+def test_an_ensemble_is_not_called_as_one_layer(weights, boundary_mode):
+    make = lambda key: SpectralConv(
+        1, 3, 3, 4, boundary_mode=boundary_mode, weights=weights, key=key
+    )
+    layers = eqx.filter_vmap(make)(jr.split(KEY, 2))
+    for function in (lambda layer: layer(jnp.zeros((3, 8))), dense_weights):
+        with pytest.raises(ValueError, match=r"`weights_real` must .* by `equinox.filter_vmap`"):
+            function(layers)
+
+
 # Initial weights
 
 

@@ -38,7 +38,8 @@ def resize_modes(model: Any, num_modes: Integers) -> Any:
 
     The same with `num_modes` in every spectral layer.
 
-    **Raises:** `TypeError` or `ValueError` for other numbers, and where there is no spectral layer.
+    **Raises:** `TypeError` or `ValueError` for other numbers, where there is no spectral layer, and
+    for states that do not have the shape of the weights (as those of `optax.adafactor`).
     """
     is_layer = lambda node: isinstance(node, SpectralConv)
     nodes, treedef = jax.tree.flatten(model, is_leaf=is_layer)
@@ -82,6 +83,11 @@ def _resize(layer: SpectralConv, num_modes: Integers) -> SpectralConv:
         # Optimisers may have none, or a label; factors of channels have no modes.
         if getattr(weights, "shape", None) is None or not axes:
             return weights
+        if tuple(weights.shape[-len(shape) :]) != shape:
+            raise ValueError(
+                f"`model` must have weights of shape {shape} in a spectral layer, after axes of an "
+                f"ensemble, and states of optimisers of these shapes, got {tuple(weights.shape)}."
+            )
         resized = lambda weights: of_all(weights, axes, shape)
         if isinstance(weights, jax.ShapeDtypeStruct):
             return jax.eval_shape(resized, weights)

@@ -3,6 +3,7 @@
 from ._jax import jaxlib_version as jaxlib_version
 from ._mesh import (
     Axes as Axes,
+    equally_varying as equally_varying,
     Factors as Factors,
     on_auto_axes as on_auto_axes,
     Request as Request,
@@ -21,4 +22,4 @@ from ._operator import (
 from .checks import sum_dtype as sum_dtype
 
 
-__version__ = "0.1.2"
+__version__ = "0.1.3"

@@ -16,7 +16,7 @@ from pdequinox_operators import on_auto_axes, one_program, Operator, Shape, Shar
 
 from ._basis import Basis, Runs
 from ._convolution import gradient, product
-from ._cpu.choice import fits, Method
+from ._cpu.choice import fits, LARGEST_MATRIX, Method
 from ._cpu.forms import gradient_of_lines, product_of_lines
 from ._sharding import factors, resampled_factors, split, split_resampled
 from ._transform import parts_and_groups, resampled, transform
@@ -278,8 +278,8 @@ def _batch_of_resampled(operands: Any, axes: Any, **parameters: Any) -> tuple[Ar
 
 def _resampled_plain(x: Array, *, method: Method, **parameters: Any) -> Array:
     """By products, if that was left open, as `_plain`."""
-    sizes = zip(parameters["bases"], parameters["grid"], parameters["points"], strict=True)
-    if method == "auto" and all(fits(basis, max(n), x.dtype) for basis, *n in sizes):
+    sizes = zip(parameters["grid"], parameters["points"], strict=True)
+    if method == "auto" and all(n * m * x.dtype.itemsize <= LARGEST_MATRIX for n, m in sizes):
         method = "product"
     return resampled(x, method=method, **parameters)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, no_type_check
 
 import equinox as eqx
@@ -37,7 +38,8 @@ def resample(x: ArrayLike, shape: Integers, boundary_mode: BoundaryMode = "perio
         same two, from `N` cells to `M`.
 
     Devices that share an axis of space exchange blocks of it for whole lines, and back: two
-    all-to-alls, and no device has more of the field than before.
+    all-to-alls, and no device has more of the field than before, as long as there are at least as
+    many lines as devices.
 
     **Arguments:**
 
@@ -55,9 +57,16 @@ def resample(x: ArrayLike, shape: Integers, boundary_mode: BoundaryMode = "perio
     **Raises:** `ValueError` or `TypeError` for a field that has no points, is not real or has sizes
     that `jax.export` leaves open, for another `shape`, and for a boundary mode without waves.
     """
+    x = _field(x)
+    points = integers(shape, x.ndim - 1, "shape")
+    boundary = boundary_with_waves(boundary_mode, x.ndim - 1, x.shape[0], "boundary_mode")
+    return evaluate_on(x, runs_of_both_grids(boundary, x.shape[0], x.shape[1:], points), points)
+
+
+def _field(x: Any) -> Array:
+    """Checks that `x` is one sample of a real field on a grid of known size."""
     x = array(x)
-    dims = x.ndim - 1
-    if dims < 1 or 0 in x.shape:
+    if x.ndim < 2 or 0 in x.shape:
         raise ValueError(
             "`x` must have shape (channels, N_1, ..., N_D) with D and every size at least 1, got "
             f"{x.shape}."
@@ -69,29 +78,28 @@ def resample(x: ArrayLike, shape: Integers, boundary_mode: BoundaryMode = "perio
             "`x` must have known sizes, because its waves depend on them, got shape "
             f"{x.shape}; only the batch may be open."
         )
-    points = integers(shape, dims, "shape")
-    boundary = boundary_with_waves(boundary_mode, dims, x.shape[0], "boundary_mode")
-    return evaluate_on(x, runs_of_both_grids(boundary, x.shape[0], x.shape[1:], points), points)
+    return x
 
 
 class AliasFree(eqx.Module):
     """Applies an activation on a finer grid; made by [`pdequinox_spectralconv.alias_free`][]."""
 
     activation: Callable[[Array], Array]
-    factor: int | float = eqx.field(static=True)
+    factor: float = eqx.field(static=True)
     boundary_mode: Any = eqx.field(static=True)
 
     @no_type_check
     def __call__(self, x: ArrayLike, *, key: PRNGKeyArray | None = None) -> Array:
         """Applies the activation to one sample, `(channels, N_1, ..., N_D)`."""
         del key
-        x = array(x)
+        x = _field(x)
         finer = tuple(math.ceil(self.factor * n) for n in x.shape[1:])
         fine = resample(x, finer, self.boundary_mode)
-        active = self.activation(fine)
-        if active.shape != fine.shape:
+        active = array(self.activation(fine), "activation(x)")
+        if (active.shape, active.dtype) != (fine.shape, fine.dtype):
             raise ValueError(
-                f"`activation` must keep the shape of a field, got {active.shape} for {fine.shape}."
+                "`activation` must keep the shape and the dtype of a field, got "
+                f"{active.shape} and {active.dtype} for {fine.shape} and {fine.dtype}."
             )
         return resample(active, x.shape[1:], self.boundary_mode)
 
@@ -106,8 +114,9 @@ def alias_free(
     down without the waves that the grid does not hold.
 
     A pointwise function of a field makes waves that a grid does not hold and takes for lower ones.
-    On a grid `p + 1 over 2` times as fine, a polynomial of degree `p` gives none of these; other
-    functions give the less, the larger `factor` is (Raonić et al., "Convolutional Neural
+    On a grid more than `(p + 1) / 2` times as fine, a polynomial of degree `p` gives none of these
+    (at just so many times, at most the wave that alternates from point to point is wrong); for
+    other functions, aliasing shrinks as `factor` grows (Raonić et al., "Convolutional Neural
     Operators", https://arxiv.org/abs/2302.01178, who filter with windowed sincs).
 
     Between odd walls (`"dirichlet..."`) the activation must be odd, as `jax.numpy.tanh` is: what is
@@ -133,15 +142,15 @@ def alias_free(
     """
     if not callable(activation):
         raise TypeError(f"`activation` must be callable, got {activation!r}.")
-    if isinstance(factor, bool) or not isinstance(factor, int | float):
+    if isinstance(factor, bool) or not isinstance(factor, Real):
         raise TypeError(f"`factor` must be a number >= 1, got {factor!r}.")
     if not 1 <= factor < math.inf:
         raise ValueError(f"`factor` must be a number >= 1, got {factor!r}.")
-    return AliasFree(activation, factor, _hashable(boundary_mode))
+    return AliasFree(activation, float(factor), _hashable(boundary_mode))
 
 
 def _hashable(boundary_mode: Any) -> Any:
     """The fields of a module that are static are compared and hashed."""
-    if isinstance(boundary_mode, list | tuple) and type(boundary_mode) in (list, tuple):
+    if type(boundary_mode) in (list, tuple):
         return tuple(_hashable(entry) for entry in boundary_mode)
     return boundary_mode

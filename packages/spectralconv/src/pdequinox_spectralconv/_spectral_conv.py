@@ -88,10 +88,10 @@ class SpectralConv(eqx.Module):
     them is another: with a distance `L` between the walls, `W_k` is `-pi k / L` from a cosine to a
     sine, `pi k / L` from a sine to a cosine, and `2 pi i k / L` along a period `L`.
 
-    **Weights that are factors.** The matrices of all modes are most of a network's parameters, and
-    on fine grids most of its memory. With `weights` other than `"dense"` they are sums of products
-    of smaller arrays, which are multiplied with the coefficients one after the other: the dense
-    array is never formed. With a factor for each axis that is taken at that axis's wavenumber,
+    **Weights that are factors.** The matrices of all modes are most of a network's parameters, and,
+    on many devices, most of the memory of each. With `weights` other than `"dense"` they are sums
+    of products of smaller arrays, which are multiplied with the coefficients: the dense array is
+    never formed. With a factor for each axis that is taken at that axis's wavenumber,
 
     | `weights` | `W_k[o, i]` | numbers |
     |---|---|---|
@@ -110,6 +110,12 @@ class SpectralConv(eqx.Module):
     https://arxiv.org/abs/2310.00120. Sums over axes are after Tran et al., "Factorized Fourier
     Neural Operators", https://arxiv.org/abs/2111.13802, who transform one axis at a time and keep
     all waves along the others. [`pdequinox_spectralconv.dense_weights`][] gives `W_k`.
+
+    **Precision.** Half-precision parameters and fields are converted to float32, everything is
+    computed there, and the output is rounded once. Products are in full float32 unless
+    `jax.default_matmul_precision` asks for less. Of waves beside a mean of 1000 times their size,
+    three digits are left in float32, and little in half precision or with products of rounded
+    factors (docs/weights.md).
 
     **Out of reach.** A field with another value than 0 at an odd wall is projected away: subtract
     one function with that value first (a lifting), and add it again afterwards. There is no bias,
@@ -289,8 +295,17 @@ class SpectralConv(eqx.Module):
 
     def _weights(self) -> tuple[tuple[Any, ...], ...]:
         both = (self.weights_real, self.weights_imag)
-        parts = [w if isinstance(w, tuple) else (w,) for w in both if w is not None]
-        return tuple(parts)
+        parts = tuple(w if isinstance(w, tuple) else (w,) for w in both if w is not None)
+        channels = (self.in_channels, self.out_channels)
+        wanted = self.structure.shapes(channels, self.num_modes)
+        for name, part in zip(("weights_real", "weights_imag"), parts, strict=False):
+            found = tuple(w.shape for w in part)
+            if found != wanted:
+                raise ValueError(
+                    f"`{name}` must have the shapes {list(wanted)} of one layer, got "
+                    f"{list(found)}: members of an ensemble are called by `equinox.filter_vmap`."
+                )
+        return parts
 
     @property
     def weights(self) -> Weights:
@@ -385,7 +400,6 @@ def dense_weights(
         return layer.weights_real, layer.weights_imag
     dtype = weights[0][0].dtype
     wide = tuple(tuple(w.astype(sum_dtype(dtype)) for w in part) for part in weights)
-    groups = 2 ** sum(layer.structure.full)
     groups, channels = 2 ** sum(layer.structure.full), jnp.arange(layer.in_channels)
     shape = (layer.in_channels, len(weights), groups, layer.in_channels, *layer.num_modes)
     # The coefficients of one channel at a time are 1; the products are a column of each matrix.

@@ -26,7 +26,7 @@ from pdequinox_padding import Boundary
 from pdequinox_padding._pad import extend
 
 from ._basis import Basis
-from ._cpu.choice import choose, Method
+from ._cpu.choice import choose, LARGEST_MATRIX, Method
 from ._fourier import along_last, fourier, fourier_transposed
 
 
@@ -384,7 +384,9 @@ def _resampled_along(
 ) -> Array:
     if grid == points:
         return x
-    if any(_by_product(basis, size, x, method) for size in (grid, points)):
+    products = (_by_product(basis, size, x, method) for size in (grid, points))
+    small = grid * points * x.dtype.itemsize <= LARGEST_MATRIX
+    if any(products) and (small or method == "product" or 0 in map(basis.period, (grid, points))):
         # Both matrices at once, in float64: with as many functions as points, that is less work.
         functions = 2 if basis.periodic else 1
         analysis, synthesis = basis.analysis(grid), basis.synthesis(points, grid)

@@ -140,8 +140,8 @@ class Structure:
         )
 
     def deviation(self, scale: float, parts: int) -> float:
-        """Gives the standard deviation of the parts of all arrays with which those of the
-        multipliers have the deviation `scale`.
+        """Gives the standard deviation of the parts of all arrays that gives the parts of the
+        multipliers the deviation `scale`.
 
         Multipliers are sums of so many `terms`, each a product of `factors` independent numbers of
         mean 0. The mean of the squared modulus is `parts` times the variance of a part, and of a
@@ -158,7 +158,8 @@ class Structure:
         )[self.kind]
         if factors == 1:
             return scale / math.sqrt(terms)
-        return math.sqrt((parts * scale**2 / terms) ** (1 / factors) / parts)
+        # The square root of `(parts scale^2 / terms)^(1 / factors) / parts`.
+        return (scale * math.sqrt(parts / terms)) ** (1 / factors) / math.sqrt(parts)
 
 
 Parts: TypeAlias = tuple[tuple[Array, ...], ...]

@@ -13,7 +13,7 @@ Method: TypeAlias = Literal["auto", "product", "fft"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # A matrix is part of the compiled program: at most so many bytes each.
-_LARGEST_MATRIX = 2**22
+LARGEST_MATRIX = 2**22
 
 
 class Rule(NamedTuple):
@@ -57,7 +57,7 @@ def _products(basis: Basis, size: int) -> int:
 
 def fits(basis: Basis, size: int, dtype: np.dtype) -> bool:
     """Tells whether the matrix is not too large to be part of a program."""
-    return _products(basis, size) * dtype.itemsize <= _LARGEST_MATRIX
+    return _products(basis, size) * dtype.itemsize <= LARGEST_MATRIX
 
 
 def lines(modes: tuple[int, ...], rows: int) -> bool:

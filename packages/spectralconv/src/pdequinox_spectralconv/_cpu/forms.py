@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from pdequinox_operators import equally_varying
+
 from .._convolution import gradient, product
 from .choice import lines
 
@@ -44,8 +46,8 @@ def product_of_lines(
         w = lax.dynamic_index_in_dim(own, i, place, keepdims=False)
         return w[None] * lax.dynamic_slice_in_dim(flat, i, 1, 2)
 
-    zeros = jnp.zeros((*flat.shape[:2], own.shape[3 - place], flat.shape[3]), z.dtype)
-    total = _sum(term, flat.shape[2], zeros)
+    shape = (*flat.shape[:2], own.shape[3 - place], flat.shape[3])
+    total = _sum(term, flat.shape[2], shape, flat)
     # The parts back behind the members.
     *lead, parts, groups, _ = z.shape[: z.ndim - space]
     samples = len(lead) - members
@@ -66,10 +68,9 @@ def gradient_of_lines(
         a, b = (lax.dynamic_index_in_dim(v, i, keepdims=False) for v in (left, right))
         return a[:, :, None] * b[:, None]
 
-    zeros = jnp.zeros((*left.shape[1:3], *right.shape[2:]), z.dtype)
-    total = _sum(term, len(left), zeros)
+    total = _sum(term, len(left), (*left.shape[1:3], *right.shape[2:]), left)
     front = z.ndim - space - 3
-    shape = (*z.shape[front - members : front], z.shape[front + 1], *zeros.shape[1:3])
+    shape = (*z.shape[front - members : front], z.shape[front + 1], *total.shape[1:3])
     return total.reshape(*shape, *modes)
 
 
@@ -87,8 +88,11 @@ def _flat(
     return z.reshape(count, -1, z.shape[front + 2], prod(z.shape[front + 3 :]))
 
 
-def _sum(term: Callable[[Array], Array], count: int, zeros: Array) -> Array:
-    """Adds up the terms of so many indices, a few in each turn of a loop."""
+def _sum(term: Callable[[Array], Array], count: int, shape: tuple[int, ...], like: Array) -> Array:
+    """Adds up the terms of so many indices, a few in each turn of a loop. They are of that shape,
+    and vary over a mesh as `like` does.
+    """
+    zeros, _ = equally_varying(jnp.zeros(shape, like.dtype), like)
     # XLA would merge a single turn with what comes before and after, whose lines are others.
     few = max((k for k in range(1, _TERMS + 1) if count % k == 0 and count > k), default=1)
 
