@@ -472,7 +472,7 @@ def checkpoint_computes_again(case, policy):
 
 def opposed(case):
     """Weights that are 1 for one channel of the field and -1 for the other: inf - inf."""
-    axis = 2 if case.column.global_reach else 1
+    axis = 2 if hasattr(case.layer, "num_modes") else 1  # Groups come first.
 
     def signs(leaf):
         index = jax.lax.broadcasted_iota("int32", leaf.shape, axis)
@@ -596,10 +596,10 @@ def open_field(layer, dims, dtype="float32"):
 
 @once()
 def export_with_open_space(case):
-    """A spectral layer's basis depends on the size: a clear error names the axes' shape."""
+    """The basis of a spectral layer, or of `resample`, depends on the size: a clear error."""
     if case.column.global_reach:
         field = open_field(case.layer, len(case.column.spatial))
-        with pytest.raises((TypeError, ValueError), match=r"(?s)SpectralConv.*(size|shape)"):
+        with pytest.raises((TypeError, ValueError), match=r"(?s)`x` must have known sizes.*shape"):
             exported(case.layer, field)
         return
     program = exported(case.layer, open_field(case.layer, len(case.column.spatial)))

@@ -170,6 +170,10 @@ class Resampled(eqx.Module):
     shape: tuple[int, ...] = eqx.field(static=True)
     modes: tuple[Any, ...] = eqx.field(static=True)
 
+    @property
+    def in_channels(self):
+        return self.layer.in_channels
+
     def __call__(self, x, *, key=None):
         return resample(self.layer(x, key=key), self.shape, self.modes)
 
