@@ -8,7 +8,8 @@ from pdequinox_operators import add_bias
 from pdequinox_padding import same_padding
 from pdequinox_physconv._operator import convolve
 from pdequinox_pointwise._operator import pointwise
-from pdequinox_spectralconv._operator import multiply
+from pdequinox_spectralconv._operator import multiplied
+from pdequinox_spectralconv._weights import Structure
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from pdequinox_spectralconv._operator import multiply
         lambda: add_bias(jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32)),
         lambda: convolve(jnp.zeros((1, 3)), jnp.zeros((1, 1, 3)), "window", None),
         lambda: pointwise(jnp.zeros((2, 3, 4)), jnp.zeros((3, 5))),
-        lambda: multiply(jnp.zeros((1, 1, 1, 3), jnp.int32), []),
+        lambda: multiplied(jnp.zeros((1, 1, 1, 3), jnp.int32), (), Structure("dense", ())),
     ],
 )
 def test_every_package_is_type_checked(call):
