@@ -39,7 +39,7 @@ def resample(x: ArrayLike, shape: Integers, boundary_mode: BoundaryMode = "perio
 
     Devices that share an axis of space exchange blocks of it for whole lines, and back: two
     all-to-alls, and no device has more of the field than before, as long as there are at least as
-    many lines as devices.
+    many lines as devices. If these do not divide the new number of points, XLA gathers the axis.
 
     **Arguments:**
 
