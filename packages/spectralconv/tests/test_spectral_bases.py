@@ -280,7 +280,7 @@ def numbers_of_a_point(basis):
 
 
 def test_large_matrices_are_not_chosen():
-    bound = choice._LARGEST_MATRIX
+    bound = choice.LARGEST_MATRIX
     for ends in (PERIODIC, ("neumann", "neumann"), ("dirichlet_cell", "neumann")):
         for full in {False, ends == PERIODIC}:
             for size in [2**exponent for exponent in range(25)]:
