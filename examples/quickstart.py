@@ -125,7 +125,7 @@ def main():
     if not error < still:
         raise SystemExit("The emulator is no better than a prediction of no change.")
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "quickstart.md").write_text(text + "\n", encoding="utf-8")
+    (options.output / "quickstart.txt").write_text(text + "\n", encoding="utf-8")
     figure = draw(truth[0, 0], prediction[0, 0], time=NUM_STEPS * DT)
     figure.savefig(options.output / "quickstart.png", dpi=100)
 

@@ -27,15 +27,16 @@ def text_of(path: Path) -> str:
 
 
 def readme_problems(readme: str) -> Iterator[str]:
-    """What the readme shows after `<!-- docs/NAME.md ... -->` is that file."""
-    for name in ("quickstart", "emulators"):
-        part = rf"<!-- docs/{name}\.md\b[^>]*-->\n(.*?)<!-- end -->"
+    """What the readme shows after `<!-- docs/... -->` is what is stored there."""
+    for stored in (DOCS / "quickstart.txt", DOCS / "experiments" / "emulators.md"):
+        name, where = stored.stem, stored.relative_to(ROOT)
+        part = rf"<!-- docs/[\w/]*\b{name}\.\w+\b[^>]*-->\n(.*?)<!-- end -->"
         shown = re.findall(part, readme, re.DOTALL)
         if len(shown) != 1:
-            yield f"README.md: {len(shown)} parts, and not 1, begin with `<!-- docs/{name}.md -->`"
-        elif shown[0] != text_of(DOCS / f"{name}.md"):
-            command = f"hatch run examples:{name} --output docs"
-            yield f"README.md: not what docs/{name}.md has. Copy it from there, after `{command}`"
+            yield f"README.md: {len(shown)} parts, and not 1, begin with `<!-- {where} -->`"
+        elif shown[0] != text_of(stored):
+            command = f"hatch run examples:{name} --output {where.parent}"
+            yield f"README.md: not what {where} has. Copy it from there, after `{command}`"
 
 
 def benchmark_problems(name: str, part: str) -> Iterator[str]:

@@ -185,8 +185,8 @@ class SpectralConv(eqx.Module):
             `"depthwise"` weights) keeps the variance of a field of kept modes; of waves that are
             constant along the last periodic axis, or alternate along it from point to point, it
             keeps about half. Recommended is a tenth of that: the size of the output then does not
-            depend on the number of channels, and in docs/weight_scale.md it trained as well as
-            the default or better, and better than the whole. (Keyword only.)
+            depend on the number of channels, and in docs/experiments/weight_scale.md it trained as
+            well as the default or better, and better than the whole. (Keyword only.)
         - `method`: How every axis is transformed: by a `"product"` with a matrix, by `"fft"`, or
             `"auto"`, which chooses for each axis from its size, modes, dtype and device, with
             matrices of at most 4 MB; with `"product"` they may be larger. An axis that is split
