@@ -16,6 +16,7 @@ from jaxtyping import Array
 
 
 Integer: TypeAlias = SupportsIndex
+"""An integer of Python, NumPy or JAX."""
 Integers: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 """An integer for every axis, or one per axis."""
 Widths: TypeAlias = SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]

@@ -24,6 +24,10 @@ from ._same import Pairs
 
 
 WallValue: TypeAlias = ArrayLike | tuple["WallValue", ...] | None
+"""What `value` may be: a value for all walls, or a tuple with one entry per axis, each a value or a
+pair of them; `None` is 0.
+"""
+
 AxisWidths: TypeAlias = Sequence[SupportsIndex | Sequence[SupportsIndex]]
 """What `widths` may be: one entry per axis, each an integer or a pair of them."""
 

@@ -25,7 +25,7 @@ TARGETS = tuple(OPERANDS)
 
 
 class Axis(NamedTuple):
-    """One axis of a [`Window`][]: the points of `x`, the taps of `w`, the points of `y`; the
+    """One axis of a `Window`: the points of `x`, the taps of `w`, the points of `y`; the
     distances between neighbouring points of `y` and between taps, in points of `x`; and how far
     below the first point of `x` the first tap of the first output is.
     """

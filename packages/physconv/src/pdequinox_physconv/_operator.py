@@ -27,7 +27,7 @@ def convolve(
     extended: Extended,
     form: str | None = None,
 ) -> Float[Array, "out_channels *spatial_out"]:
-    """Convolves one sample, by the window and the extension of [`forward`][].
+    """Convolves one sample, by the window and the extension of `forward`.
 
     `form` names the form of `_cpu.forms` that carries it out on CPUs, and what differentiation
     makes of it; `None` leaves the choice to `_cpu.choice`.
@@ -42,7 +42,7 @@ def convolve_transposed(
     extended: Extended,
     form: str | None = None,
 ) -> Float[Array, "out_channels *spatial_out"]:
-    """Applies the transposed convolution to one sample, by what [`backward`][] finds."""
+    """Applies the transposed convolution to one sample, by what `backward` finds."""
     return _of_one_sample("x", y, w, window, extended, form)
 
 

@@ -4,7 +4,7 @@ Samples, members, groups and channels are split as they are for a product of mat
 split and summed over is summed over the devices at the end. Space is the hard part. Say that `y` is
 split evenly over `P` devices along an axis of `m` points. Device `j` computes the points `j m/P` up
 to `(j + 1) m/P` of it, for which it reads the extension of `x` from `j m/P s - lower` on (see
-[`Axis`][]), `(m/P - 1) s + span` points. Its own block of `x` begins at `j n/P`. So in the
+`Axis`), `(m/P - 1) s + span` points. Its own block of `x` begins at `j n/P`. So in the
 coordinates of its block it needs the points from `start_j = j (m s - n)/P - lower - width` on,
 where the extension begins `width` points below the field. With "same" padding and a stride that
 divides the points, `m s = n`, and `start_j` is the same for all devices: a halo below and one

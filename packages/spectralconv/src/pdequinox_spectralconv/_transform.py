@@ -177,7 +177,7 @@ def to_points(
     method: Method,
     blocks: Mapping[int, Block],
 ) -> Float[Array, "channels *points"]:
-    """Synthesises every axis, in the order that [`to_modes`][] comes from. Or, without a
+    """Synthesises every axis, in the order that `to_modes` comes from. Or, without a
     `from_shape`, applies the transpose of the analysis.
     """
     order = sorted(range(len(bases)), key=lambda axis: (axis not in blocks, axis))

@@ -26,6 +26,8 @@ Weights: TypeAlias = (
     | tuple[Literal["cp"], int]
     | tuple[Literal["tucker"], int | Sequence[int]]
 )
+"""What `weights` may be: a name, or a name with its rank or ranks."""
+
 WHOLE = ("dense", "depthwise", "axiswise")
 
 # Up to so many numbers, matrices of reduced channels are made for all modes at once: a loop over

@@ -10,6 +10,8 @@ from .._basis import Basis
 
 
 Method: TypeAlias = Literal["auto", "product", "fft"]
+"""How axes are transformed."""
+
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # A matrix is part of the compiled program: at most so many bytes each.
