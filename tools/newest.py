@@ -7,9 +7,11 @@ line on stderr says why, and the status is 0. Wherever the tests run, they decid
 
 Checkout, environment and system are in a temporary folder, removed at the end; the benchmark can
 keep them. Mounts are made in a namespace of the command that needs them, which ends with it: the
-folder never holds a mount. Arguments are those of pytest, instead of all tests.
+folder never holds a mount. Arguments are those of pytest, instead of all tests, and `--pre` for
+pre-releases of JAX.
 """
 
+import argparse
 import os
 import platform
 import shutil
@@ -17,7 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -27,6 +29,11 @@ from check_wheels import Package, ROOT
 
 # The Pythons for which the newest JAX has wheels.
 PYTHONS = ("python3.15", "python3.14", "python3.13", "python3.12")
+
+# What brings JAX, and what brings its pre-releases and no others: pip takes those of a project
+# whose requirement names one.
+RELEASES = ("jax",)
+PRE_RELEASES = ("jax>=0.dev0", "jaxlib>=0.dev0")
 
 # What concerns the solvers of the experiments and tools that maintainers run, and takes minutes, is
 # left to the present JAX.
@@ -156,11 +163,13 @@ class Place:
             stdout=subprocess.PIPE if capture else None,
         )  # fmt: skip
 
-    def install(self, python: str, requirements: list[str]) -> None:
-        """The newest JAX and what else is required, in an environment of that Python."""
+    def install(self, python: str, requirements: list[str], jax: Sequence[str]) -> None:
+        """The newest JAX that pip finds by the arguments `jax`, and what else is required, in an
+        environment of that Python.
+        """
         self.run(python, "-m", "venv", self.inside / "venv")
         install = (self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        self.run(*install, "jax")
+        self.run(*install, *jax)
         # The newest one, unless a package forbids it, which then fails here.
         newest = "import importlib.metadata; print('jax==' + importlib.metadata.version('jax'))"
         pin = self.run(self.python, "-c", newest, capture=True).stdout.strip()
@@ -173,25 +182,27 @@ def package_folders() -> list[str]:
     return [f"./{file.parent.relative_to(ROOT)}" for file in sorted(files)]
 
 
-def make(folder: Path, requirements: list[str]) -> Place:
+def make(folder: Path, requirements: list[str], jax: Sequence[str]) -> Place:
     python = found_python()
     if python is None:
         make_debian(folder)
     place = Place(folder, is_root=python is None)
     place.copy_checkout()
-    place.install(python or "python3", requirements)
+    place.install(python or "python3", requirements, jax)
     return place
 
 
 @contextmanager
-def newest(requirements: list[str], kept: Path | None = None) -> Iterator[Place]:
+def newest(
+    requirements: list[str], kept: Path | None = None, jax: Sequence[str] = RELEASES
+) -> Iterator[Place]:
     """Gives a place with this checkout, the newest JAX, and the requirements, which may be folders
     of the checkout. It is made in a temporary folder, or in the one to keep; where that exists, the
     checkout there is renewed, and nothing else.
     """
     if kept is None:
         with tempfile.TemporaryDirectory(prefix="newest-") as name:
-            yield make(Path(name).resolve(), requirements)
+            yield make(Path(name).resolve(), requirements, jax)
         return
     folder = kept.resolve()
     if folder.exists():
@@ -201,7 +212,7 @@ def newest(requirements: list[str], kept: Path | None = None) -> Iterator[Place]
     else:
         folder.mkdir(parents=True)
         try:
-            place = make(folder, requirements)
+            place = make(folder, requirements, jax)
         except BaseException:
             shutil.rmtree(folder)
             raise
@@ -210,15 +221,28 @@ def newest(requirements: list[str], kept: Path | None = None) -> Iterator[Place]
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--pre", action="store_true", help="pre-releases of JAX, too")
+    parser.add_argument(
+        "--extra-index-url", metavar="URL",
+        help="where JAX is looked for, as well as where pip looks for everything",
+    )  # fmt: skip
+    options, chosen = parser.parse_known_args()
+    jax = list(PRE_RELEASES if options.pre else RELEASES)
+    if options.extra_index_url:
+        jax += ["--extra-index-url", options.extra_index_url]
     root = Package(ROOT)
     settings = root.pyproject["tool"]["hatch"]["envs"]["hatch-test"]
     groups = [root.pyproject["dependency-groups"][name] for name in settings["dependency-groups"]]
     requirements = [*root.test_requirements, *chain(*groups), "pytest-xdist>=3.5"]
     try:
-        with newest([*package_folders(), ".", *requirements]) as place:
+        with newest([*package_folders(), ".", *requirements], jax=jax) as place:
             place.run(place.python, "-c", VERSIONS)
             left_out = [f"--ignore=tests/{name}" for name in LEFT_OUT]
-            tests = sys.argv[1:] or [*settings["default-args"], *left_out]
+            tests = chosen or [*settings["default-args"], *left_out]
             command = (place.python, "-m", "pytest", "-n", "logical", *tests)
             return place.run(*command, check=False).returncode
     except CannotError as reason:
