@@ -15,9 +15,11 @@ import equinox as eqx
 import jax
 import numpy as np
 import optax
+import pages
 from jaxtyping import Array, Float
+from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from tqdm import tqdm
 
@@ -35,7 +37,10 @@ def parse_options(description: str) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="a run of seconds, to test the code")
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and batches")
     parser.add_argument(
-        "--output", type=Path, help="folder of the results; default: results, or none if --short"
+        "--output",
+        type=Path,
+        help="folder of the results, docs/experiments for the pages there; default: results, or "
+        "none if --short",
     )
     options = parser.parse_args()
     if options.output is None and not options.short:
@@ -142,6 +147,11 @@ def relative_error(prediction: np.ndarray, truth: np.ndarray, num_axes: int) -> 
     return np.sqrt(difference / np.sum(truth**2, axis=axes))
 
 
+def style(title_size: float = 8.5) -> None:
+    """Makes the letters and lines of figures fit for a page."""
+    rcParams.update({"font.size": 8.5, "axes.titlesize": title_size, "axes.linewidth": 0.6})
+
+
 def draw_field(
     panel: Axes,
     values: Float[np.ndarray, "horizontal vertical"],
@@ -178,6 +188,13 @@ def draw_band(
     panel.fill_between(positions, low, high, color=colour, alpha=0.25, linewidth=0)
 
 
+def legend_above(figure: Figure | SubFigure, panel: Axes) -> None:
+    """Names the lines of a panel in a row above all panels of the figure."""
+    handles, labels = panel.get_legend_handles_labels()
+    place = {"loc": "outside upper center", "ncols": len(labels)}
+    figure.legend(handles, labels, frameon=False, **place)
+
+
 def machine() -> dict[str, Any]:
     """Tells what the numbers depend on beside the code: the processor and the versions."""
     model = platform.processor() or platform.machine()
@@ -197,43 +214,37 @@ def machine() -> dict[str, Any]:
     }
 
 
-def machine_line() -> str:
-    found = machine()
-    device = "" if found["jax_device"] == "cpu" else f", JAX on {found['jax_device']}"
-    return (
-        f"Machine: {found['cpu']}, {found['cores']} cores{device}; Python {found['python']}, "
-        f"JAX {found['jax']}, Equinox {found['equinox']}."
-    )
+def report(
+    output: Path | None,
+    name: str,
+    results: dict[str, Any],
+    parts_of: Callable[[dict[str, Any]], dict[str, str]],
+    draw: Callable[[], Figure] | None = None,
+) -> None:
+    """Prints the results, and writes them into the folder `output`, if there is one: `name.json`,
+    `name.png`, and `name.md`.
 
+    **Arguments:**
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligns the columns of a table, the first to the left and the others to the right."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [cells[0].ljust(widths[0])]
-        padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return "| " + " | ".join(padded) + " |"
-
-    return "\n".join(line(cells) for cells in (header, rule, *rows))
-
-
-def report(header: Sequence[str], rows: Sequence[Sequence[str]], definition: str) -> str:
-    """Prints the table, what its numbers are, and where they were measured; returns the text."""
-    text = "\n\n".join([markdown_table(header, rows), definition, machine_line()])
+    - `parts_of`: Makes the generated parts of the page `name.md` of the results. A page begins with
+        a heading. In a folder without one, `name.md` becomes the parts and nothing else.
+    - `draw`: Makes the figure.
+    """
+    results = {**results, "machine": machine()}
+    parts = parts_of(results)
+    text = "\n\n".join(parts.values())
     print(f"\n{text}\n")
-    return text
-
-
-def save(output: Path, name: str, text: str, results: dict[str, Any], figure: Figure) -> None:
-    """Writes `name.md`, `name.json` and `name.png` into the folder `output`."""
+    if output is None:
+        return
     output.mkdir(parents=True, exist_ok=True)
-    (output / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    document = {**results, "machine": machine()}
     (output / f"{name}.json").write_text(
-        json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    figure.savefig(output / f"{name}.png", dpi=120, pil_kwargs={"optimize": True})
-    written = ", ".join(f"{name}.{suffix}" for suffix in ("md", "json", "png"))
-    print(f"Written to {output}: {written}")
+    if draw is not None:
+        draw().savefig(output / f"{name}.png", dpi=120, pil_kwargs={"optimize": True})
+    # What takes minutes to compute is written before a page without its marks is an error.
+    page = output / f"{name}.md"
+    found = page.read_text(encoding="utf-8") if page.exists() else ""
+    shown = pages.fill(found, parts) if found.startswith("# ") else text + "\n"
+    page.write_text(shown, encoding="utf-8")
+    print(f"Written to {output}: {name}.*")

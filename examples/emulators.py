@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pages
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib import colormaps, pyplot as plt
 from matplotlib.figure import Figure
@@ -125,7 +126,7 @@ def draw(
     - `rollouts`: The predictions of each emulator, of the same shape.
     - `errors`: The errors of each row of the table, of shape `(samples, T)`.
     """
-    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 9.5, "axes.linewidth": 0.6})
+    common.style(title_size=9.5)
     figure, axes = plt.subplots(2, 3, figsize=(8, 4), layout="constrained")
     times = settings.dt * np.arange(1, len(truth))
     extent = (0, times[-1], 0, settings.domain_extent)
@@ -210,34 +211,13 @@ def main() -> None:
         numbers[name]["parameters"] = common.num_parameters(network)
         numbers[name]["training time in s"] = round(seconds, 1)
 
-    columns = ["one step", *(f"step {step}" for step in STEPS), f"mean of steps 1-{MEAN_TO}"]
-    rows = [
-        [
-            name,
-            f"{row['parameters']:,}" if "parameters" in row else "0",
-            f"{row['training time in s']:.0f} s" if "parameters" in row else "-",
-            *(f"{row[column]:.2g}" for column in columns),
-        ]
-        for name, row in numbers.items()
-    ]
-    definition = (
-        "Relative error ‖prediction − truth‖ / ‖truth‖ over space, mean over "
-        f"{settings.num_test} held-out trajectories. A step is {settings.dt:g} in time; "
-        "persistence predicts no change."
-    )
-    text = common.report(["", "parameters", "training", *columns], rows, definition)
-    if options.output is not None:
-        figure = draw(
-            settings,
-            test[0, :, 0],
-            {
-                name: np.concatenate([test[0, :1, 0], rollout[0, :, 0]])
-                for name, rollout in rollouts.items()
-            },
-            errors,
-        )
-        results = {"seed": options.seed, "settings": asdict(settings), "results": numbers}
-        common.save(options.output, "emulators", text, results, figure)
+    results = {"seed": options.seed, "settings": asdict(settings), "results": numbers}
+    shown = {
+        name: np.concatenate([test[0, :1, 0], rollout[0, :, 0]])
+        for name, rollout in rollouts.items()
+    }
+    figure = lambda: draw(settings, test[0, :, 0], shown, errors)
+    common.report(options.output, "emulators", results, pages.emulators, figure)
 
     for name in networks:
         for column in ("one step", f"mean of steps 1-{MEAN_TO}"):

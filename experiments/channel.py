@@ -11,9 +11,9 @@ import common
 import comparison
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import stored
 from jaxtyping import Array, Complex, Float
 from matplotlib import colormaps, pyplot as plt
 from matplotlib.figure import Figure
@@ -91,10 +91,7 @@ class Emulator(eqx.Module):
     scale: float = eqx.field(static=True)
 
     def __call__(self, u: Float[Array, "2 across along"]) -> Float[Array, "2 across along"]:
-        _, across, along = u.shape
-        y = (2 * jnp.arange(across, dtype=u.dtype) + 1) / across - 1
-        y = jnp.broadcast_to(y[:, None], (1, across, along))
-        return u + self.scale * self.network(jnp.concatenate([u, y]))
+        return u + self.scale * self.network(comparison.with_coordinate(u))
 
 
 def random_waves(settings: Settings, num_samples: int, seed: int) -> Complex[np.ndarray, "S y x"]:
@@ -140,13 +137,6 @@ def simulate(settings: Settings, num_samples: int, seed: int) -> Float[np.ndarra
         snapshots.append(u)
     kept = np.stack(snapshots[settings.num_warmup :], axis=1)
     return np.stack([kept.real, kept.imag], axis=2).astype(np.float32)
-
-
-def loss(
-    emulator: Emulator, before: Float[Array, "B 2 y x"], after: Float[Array, "B 2 y x"]
-) -> Float[Array, ""]:
-    """The mean squared one-step error, in units of the squared typical increment."""
-    return jnp.mean(((jax.vmap(emulator)(before) - after) / emulator.scale) ** 2)
 
 
 def step_times(
@@ -204,7 +194,7 @@ def draw(
     errors across the channel after one step, and on the whole of it after several: the median of
     the runs as a line, their range as a band.
     """
-    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 8.5, "axes.linewidth": 0.6})
+    common.style()
     figure = plt.figure(figsize=(8, 5), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.1, 1.2])
     height, length = (settings.spacing * n for n in truth.shape)
@@ -245,8 +235,7 @@ def draw(
         xlim=(0, times[-1]),
         ylim=(0, None),
     )
-    handles, labels = profile.get_legend_handles_labels()
-    lower.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    common.legend_above(lower, profile)
     return figure
 
 
@@ -255,16 +244,10 @@ def main() -> None:
     settings = SHORT if options.short else Settings()
     trajectories = simulate(settings, settings.num_train + settings.num_test, options.seed)
     train, test = np.split(trajectories, [settings.num_train])
-    before, after = (part.reshape(-1, *train.shape[2:]) for part in (train[:, :-1], train[:, 1:]))
-    test_before, test_after = (
-        part.reshape(-1, *test.shape[2:]) for part in (test[:, :-1], test[:, 1:])
-    )
+    before, after = comparison.pairs(train)
+    test_before, test_after = comparison.pairs(test)
     scale = float(np.std(after - before))
-    training = {
-        "num_steps": settings.num_steps,
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
-    }
+    training = comparison.training(settings)
 
     predictions, rollouts, networks = {}, {}, {}
     for run in range(settings.num_seeds):
@@ -282,7 +265,7 @@ def main() -> None:
             # Equal seeds give equal batches.
             emulator, _ = common.train(
                 Emulator(network, scale),
-                loss,
+                comparison.loss,
                 (before, after),
                 **training,
                 seed=seed,
@@ -300,56 +283,31 @@ def main() -> None:
         for name, runs in predictions.items()
     }
     rollouts = {name: np.stack(runs) for name, runs in rollouts.items()}
-    milliseconds = step_times(networks, loss, (before, after), **training)
-    after_steps = f"after {settings.num_rollout} steps"
-    numbers, rows = {}, []
-    for name, runs in errors.items():
-        row = comparison.relative_errors(error_parts(runs, settings.num_near))
-        row[after_steps] = [float(f"{value:.4g}") for value in rollouts[name][:, -1]]
-        cells = [comparison.median_and_range(values) for values in row.values()]
-        parameters = common.num_parameters(networks[name])
-        rows.append([name, f"{parameters:,}", f"{milliseconds[name]:.0f} ms", *cells])
-        header = ["", "parameters", "training step", *row]
-        numbers[name] = {
-            "parameters": parameters,
-            "milliseconds per training step": float(f"{milliseconds[name]:.3g}"),
-            **row,
-        }
+    milliseconds = step_times(networks, comparison.loss, (before, after), **training)
     still = float(np.sqrt(np.mean((test_after - test_before) ** 2) / np.mean(test_after**2)))
-    across, padded_across = (variants(settings)[n]["num_modes"][0] for n in (PERIODIC, PADDED))
-    definition = (
-        "Root-mean-square error there of one step in time, over that of the truth in the whole "
-        f"channel, on {settings.num_test} held-out trajectories; {after_steps}, relative error "
-        "‖prediction − truth‖ / ‖truth‖ in the channel, mean over the trajectories. Median (range) "
-        f"over {settings.num_seeds} initial weights. A step is {settings.dt:g} in time; a "
-        f"prediction of no change has error {still:.2f}. A wall is the {settings.num_near} rows of "
-        "cells next to it.\n\n"
-        f"The modes across the channel: periodic, the wavenumbers -m..m-1 with m = {across}; "
-        f"zero-padded, {settings.padding} rows of zeros beyond the wall without flux and as many "
-        f"more wavenumbers as keep the finest wavelength, m = {padded_across}; own modes, "
-        f"{settings.modes_across} sines that are 0 at the one wall and flat at the other. Along "
-        f"it all have the wavenumbers 0..{settings.modes_along - 1}, and all are given the "
-        "coordinate y as an input. Training steps were timed in turns."
-    )
-    text = common.report(header, rows, definition)
-    if options.output is not None:
-        chosen = comparison.typical_sample([runs[0] for runs in predictions.values()], test_after)
-        samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
-        results = {
-            "seed": options.seed,
-            "settings": asdict(settings),
-            "error of no change": float(f"{still:.4g}"),
-            "results": numbers,
+    numbers = {}
+    for name, runs in errors.items():
+        numbers[name] = {
+            "parameters": common.num_parameters(networks[name]),
+            "modes across": variants(settings)[name]["num_modes"][0],
+            "milliseconds per training step": float(f"{milliseconds[name]:.3g}"),
+            **comparison.relative_errors(error_parts(runs, settings.num_near)),
+            f"after {settings.num_rollout} steps": [
+                float(f"{value:.4g}") for value in rollouts[name][:, -1]
+            ],
         }
-        figure = draw(settings, test_after[chosen, 0], samples, errors, rollouts)
-        common.save(options.output, "channel", text, results, figure)
+    results = {
+        "seed": options.seed,
+        "settings": asdict(settings),
+        "error of no change": float(f"{still:.4g}"),
+        "results": numbers,
+    }
+    chosen = comparison.typical_sample([runs[0] for runs in predictions.values()], test_after)
+    samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
+    figure = lambda: draw(settings, test_after[chosen, 0], samples, errors, rollouts)
+    common.report(options.output, "channel", results, stored.channel, figure)
 
-    error = np.median(numbers[OWN]["whole channel"])
-    if not error < still:
-        raise SystemExit(
-            "With its own modes, the network does not beat a prediction of no change: its error "
-            f"is {error} against {still}."
-        )
+    comparison.demand_less("with its own modes", numbers[OWN]["whole channel"], still)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What the experiments share: finite volumes between two walls, emulators applied over and over,
-and errors on parts of a domain.
+"""What the experiments share: finite volumes between two walls, steps of trajectories, emulators
+applied over and over, and errors on parts of a domain.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -27,6 +28,37 @@ def heat_matrices(
     eye = np.eye(num_along)
     along = 2 * eye - np.roll(eye, 1, axis=0) - np.roll(eye, -1, axis=0)
     return across / spacing**2, along / spacing**2
+
+
+def with_coordinate(u: Float[Array, "C across along"]) -> Float[Array, "C+1 across along"]:
+    """Appends the coordinate across the domain as a channel, from -1 to 1 between the walls."""
+    _, across, along = u.shape
+    y = (2 * jnp.arange(across, dtype=u.dtype) + 1) / across - 1
+    return jnp.concatenate([u, jnp.broadcast_to(y[:, None], (1, across, along))])
+
+
+def training(settings: Any) -> dict[str, Any]:
+    """Gives the settings that `common.train` takes."""
+    return {
+        "num_steps": settings.num_steps,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+    }
+
+
+def pairs(
+    trajectories: Float[np.ndarray, "S T+1 *field"],
+) -> tuple[Float[np.ndarray, "S*T *field"], Float[np.ndarray, "S*T *field"]]:
+    """Gives all fields that a step starts from, and those that it leads to."""
+    flat = lambda fields: fields.reshape(-1, *fields.shape[2:])
+    return flat(trajectories[:, :-1]), flat(trajectories[:, 1:])
+
+
+def loss(
+    emulator: Any, before: Float[Array, "B C *space"], after: Float[Array, "B C *space"]
+) -> Float[Array, ""]:
+    """Gives the mean squared error of one step, in units of the squared typical increment."""
+    return jnp.mean(((jax.vmap(emulator)(before) - after) / emulator.scale) ** 2)
 
 
 @eqx.filter_jit
@@ -67,7 +99,13 @@ def typical_sample(
     return int(np.argmin(np.abs(np.log(ratios)).max(axis=0)))
 
 
-def median_and_range(runs: Sequence[float], digits: int = 3) -> str:
-    """Writes `median (least-greatest)`, or the number if there is one run."""
-    middle, low, high = (f"{f(runs):.{digits}f}" for f in (np.median, np.min, np.max))
-    return middle if len(runs) == 1 else f"{middle} ({low}-{high})"
+def demand_less(name: str, errors: Sequence[float], still: float) -> None:
+    """Ends the program if the median of the errors is not below that of a prediction of no change,
+    or of 0.
+    """
+    error = np.median(errors)
+    if not error < still:
+        raise SystemExit(
+            f"{name}: the network is no better than a prediction without one: its error is {error} "
+            f"against {still}."
+        )

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import stored
 from boussinesq import Boussinesq
 from jaxtyping import Array, Float
 from matplotlib import colormaps, pyplot as plt
@@ -78,11 +79,8 @@ class Emulator(eqx.Module):
     scale: tuple[float, ...] = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "4 across along"]) -> Float[Array, "4 across along"]:
-        _, across, along = x.shape
-        z = (2 * jnp.arange(across, dtype=x.dtype) + 1) / across - 1
-        z = jnp.broadcast_to(z[:, None], (1, across, along))
         scale = jnp.asarray(self.scale, x.dtype)[:, None, None]
-        return x + scale * self.network(jnp.concatenate([x, z]))
+        return x + scale * self.network(comparison.with_coordinate(x))
 
 
 def simulate(settings: Settings, num_samples: int, seed: int) -> Float[np.ndarray, "S T+1 4 z x"]:
@@ -149,7 +147,7 @@ def draw(
     what the networks make of a trajectory after several, and the relative errors of the fields
     across the channel after one step: the median of the runs as a line, their range as a band.
     """
-    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 8.5, "axes.linewidth": 0.6})
+    common.style()
     figure = plt.figure(figsize=(9, 6), layout="constrained")
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1, 1, 1.5])
     extent = (0, settings.length, 0, 1)
@@ -168,21 +166,21 @@ def draw(
         )
 
     panels = top.subplots(1, 4)
-    image = draw_temperature(panels[0], truth)
+    draw_temperature(panels[0], truth)
     panels[0].set(title="temperature, truth")
-    top.colorbar(image, ax=panels[0], location="bottom", aspect=14)
     differences = {name: prediction - truth for name, prediction in predictions.items()}
     limit = max(np.abs(values).max() for values in differences.values())
     for panel, (name, values) in zip(panels[1:], differences.items(), strict=True):
         image = common.draw_field(panel, values.T, extent, limit)
         panel.set(title=f"error, {name}")
-    top.colorbar(image, ax=panels[1:], location="bottom", aspect=44)
+    below = {"location": "bottom", "aspect": 60}
+    top.colorbar(image, ax=list(panels), label="error of the temperature after one step", **below)
 
     after_steps = middle.subplots(1, 4)
     for panel, (name, theta) in zip(after_steps, later.items(), strict=True):
         image = draw_temperature(panel, theta)
         panel.set(title=name)
-    middle.colorbar(image, ax=list(after_steps), location="bottom", aspect=60)
+    middle.colorbar(image, ax=list(after_steps), label="temperature", **below)
     for panel in (*panels, *after_steps):
         panel.set(xticks=[], yticks=[0, 1])
         panel.tick_params(labelleft=panel in (panels[0], after_steps[0]))
@@ -197,8 +195,7 @@ def draw(
             common.draw_band(panel, z, across, colour=colour, label=name)
         panel.set(title=field, xlabel="z", xlim=(0, 1), xticks=[0, 1], ylim=(0, None))
     profiles[0].set_ylabel("relative error of one step")
-    handles, labels = profiles[0].get_legend_handles_labels()
-    bottom.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    common.legend_above(bottom, profiles[0])
     return figure
 
 
@@ -210,10 +207,8 @@ def main() -> None:
     sizes = trajectories[: settings.num_train].std(axis=(0, 1, 3, 4))
     trajectories = (trajectories / sizes[:, None, None]).astype(np.float32)
     train, test = np.split(trajectories, [settings.num_train])
-    before, after = (part.reshape(-1, *train.shape[2:]) for part in (train[:, :-1], train[:, 1:]))
-    test_before, test_after = (
-        part.reshape(-1, *test.shape[2:]) for part in (test[:, :-1], test[:, 1:])
-    )
+    before, after = comparison.pairs(train)
+    test_before, test_after = comparison.pairs(test)
     scale = tuple(float(size) for size in (after - before).std(axis=(0, 2, 3)))
 
     predictions, rollouts, later = {}, {}, {}
@@ -236,9 +231,7 @@ def main() -> None:
                 Emulator(network, scale),
                 loss,
                 (before, after),
-                num_steps=settings.num_steps,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
+                **comparison.training(settings),
                 seed=seed,
                 label=f"{name:<16} {run + 1}/{settings.num_seeds}",
             )
@@ -257,55 +250,31 @@ def main() -> None:
     }
     still = np.sqrt(field_maps(test_before, test_after).mean(axis=(1, 2)))
     after_steps = f"after {settings.num_rollout} steps"
-    numbers, rows = {}, []
+    numbers = {}
     for index, field in enumerate(FIELDS):
         numbers[field] = {"error of no change": float(f"{still[index]:.4g}")}
         for name, runs in errors.items():
             row = comparison.relative_errors(error_parts(runs[:, index], settings.num_near))
             row[after_steps] = [float(f"{run[index]:.4g}") for run in rollouts[name]]
-            cells = [comparison.median_and_range(values) for values in row.values()]
-            rows.append([field, name, *cells])
-            header = ["", "boundary modes", *row]
             numbers[field][name] = row
-    unchanged = ", ".join(
-        f"{field} {value:.3f}" for field, value in zip(FIELDS, still, strict=True)
-    )
-    definition = (
-        "Root-mean-square error there of one step in time, over that of the same field's truth in "
-        f"the whole channel, on {settings.num_test} held-out trajectories; {after_steps}, relative "
-        "error ‖prediction − truth‖ / ‖truth‖ of the field in the channel, mean over the "
-        f"trajectories. Median (range) over {settings.num_seeds} initial weights, the same for the "
-        f"three boundary modes. A prediction of no change has the errors: {unchanged}. At the "
-        f"plates: the {settings.num_near} rows of cells next to each.\n\n"
-        "Both plates are free of stress and have fixed temperatures. Modes per field: in the first "
-        "layer, velocity across and temperature are odd about the plates, velocity along and "
-        "pressure even; in all others, every channel even. One mode for all: even in every layer. "
-        "Zeros: in every layer. Along the channel all are periodic. The network has "
-        f"{common.num_parameters(emulator):,} parameters and is trained for {settings.num_steps} "
-        f"steps; Rayleigh number {settings.rayleigh:g}, Prandtl number {settings.prandtl:g}."
-    )
-    text = common.report(header, rows, definition)
-    if options.output is not None:
-        chosen = comparison.typical_sample([runs[0] for runs in predictions.values()], test_after)
-        samples = {name: sizes[2] * runs[0][chosen, 2] for name, runs in predictions.items()}
-        shown = {f"truth, {after_steps}": test[0, settings.num_rollout, 2], **later}
-        results = {"seed": options.seed, "settings": asdict(settings), "results": numbers}
-        figure = draw(
-            settings,
-            sizes[2] * test_after[chosen, 2],
-            samples,
-            {name: sizes[2] * theta for name, theta in shown.items()},
-            errors,
-        )
-        common.save(options.output, "convection", text, results, figure)
+    results = {
+        "seed": options.seed,
+        "settings": asdict(settings),
+        "parameters": common.num_parameters(emulator),
+        "results": numbers,
+    }
+    chosen = comparison.typical_sample([runs[0] for runs in predictions.values()], test_after)
+    # In units of the difference of the plates' temperatures.
+    truth = sizes[2] * test_after[chosen, 2]
+    samples = {name: sizes[2] * runs[0][chosen, 2] for name, runs in predictions.items()}
+    later = {f"truth, {after_steps}": test[0, settings.num_rollout, 2], **later}
+    later = {name: sizes[2] * theta for name, theta in later.items()}
+    figure = lambda: draw(settings, truth, samples, later, errors)
+    common.report(options.output, "convection", results, stored.convection, figure)
 
     for field, value in zip(FIELDS, still, strict=True):
-        error = np.median(numbers[field][PER_FIELD]["whole channel"])
-        if not error < value:
-            raise SystemExit(
-                f"With modes per field, the network does not beat a prediction of no change of "
-                f"the {field}: its error is {error} against {value}."
-            )
+        errors_there = numbers[field][PER_FIELD]["whole channel"]
+        comparison.demand_less(f"{field}, with modes per field", errors_there, value)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@ CP weights of several sizes, and shows their errors against their numbers of par
 Run it by `hatch run experiments:parameters`.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -231,13 +230,6 @@ def make_emulator(
     return Emulator(network, scale, settings.forcing)
 
 
-def loss(
-    emulator: Emulator, before: Float[Array, "B 1 x y"], after: Float[Array, "B 1 x y"]
-) -> Float[Array, ""]:
-    """The mean squared one-step error, in units of the squared typical increment."""
-    return jnp.mean(((jax.vmap(emulator)(before) - after) / emulator.scale) ** 2)
-
-
 DENSE, AXISWISE, CP, NONE = "dense", "axiswise", "CP", "no spectral layers"
 
 
@@ -259,10 +251,11 @@ def draw(rows: list[dict[str, Any]], still: dict[str, float]) -> "Figure":
     """Errors against numbers of parameters, of one step and of several: every run as a dot, the
     medians of each kind of weights as a line. A line across is a prediction of no change.
     """
+    import common
     from matplotlib import colormaps, pyplot as plt
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 8.5, "axes.linewidth": 0.6})
+    common.style()
     figure, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharex=True)
     ticks = [a * 10.0**b for b in range(-3, 2) for a in (1, 1.5, 2, 3, 4, 5, 6, 7, 8)]
     for panel, (name, error) in zip(panels, still.items(), strict=True):
@@ -282,58 +275,26 @@ def draw(rows: list[dict[str, Any]], still: dict[str, float]) -> "Figure":
         panel.yaxis.set_major_locator(FixedLocator(ticks))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.yaxis.set_minor_formatter(NullFormatter())
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+    common.legend_above(figure, panels[0])
     return figure
-
-
-def table_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of the table, from the stored numbers."""
-
-    def cell(errors: list[float]) -> str:
-        middle, low, high = (f"{f(errors):.3f}" for f in (np.median, np.min, np.max))
-        return f"{middle} ({low}-{high})"
-
-    names = list(results["errors of no change"])
-    rows = [
-        [row["weights"], row["size"], f"{row['parameters']:,}", *(cell(row[n]) for n in names)]
-        for row in results["results"]
-    ]
-    still = [f"{error:.3f}" for error in results["errors of no change"].values()]
-    return ["weights", "size", "parameters", *names], [*rows, ["no change", "-", "0", *still]]
-
-
-def fill(page: str, results: dict[str, Any], table: Callable[..., str]) -> str:
-    """The page with the table of the stored numbers, between its two marks.
-
-    **Arguments:**
-
-    - `table`: Writes a header and rows in Markdown.
-    """
-    shown = table(*table_rows(results)).rstrip("\n")
-    return re.sub(
-        r"(<!-- generated: errors -->\n).*?(<!-- end -->)",
-        lambda found: f"{found[1]}{shown}\n{found[2]}",
-        page,
-        flags=re.DOTALL,
-    )
 
 
 def main() -> None:
     import common
     import comparison
+    import stored
 
     options = common.parse_options(__doc__)
     settings = SHORT if options.short else Settings()
     trajectories = simulate(settings, settings.num_train + settings.num_test, options.seed)
     train, test = np.split(trajectories, [settings.num_train])
-    before, after = (part.reshape(-1, *train.shape[2:]) for part in (train[:, :-1], train[:, 1:]))
+    before, after = comparison.pairs(train)
     scale = float(np.std(after - before))
     one_step, rollout = "one step", f"{settings.num_rollout} steps"
-    # Initial fields, and what follows: every snapshot but the last starts a step.
-    flat = lambda snapshots: snapshots.reshape(-1, *snapshots.shape[2:])
+    # Initial fields, and what follows.
+    first, second = comparison.pairs(test)
     truths = {
-        one_step: (flat(test[:, :-1]), flat(test[:, 1:])[:, None]),
+        one_step: (first, second[:, None]),
         rollout: (test[:, 0], test[:, 1 : settings.num_rollout + 1]),
     }
 
@@ -355,11 +316,9 @@ def main() -> None:
             # Equal seeds give equal batches.
             emulator, _ = common.train(
                 make_emulator(settings, width, weights, scale, jr.key(seed)),
-                loss,
+                comparison.loss,
                 (before, after),
-                num_steps=settings.num_steps,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
+                **comparison.training(settings),
                 seed=seed,
                 label=f"{kind}, {size} {run + 1}/{settings.num_seeds}",
             )
@@ -378,27 +337,12 @@ def main() -> None:
         "errors of no change": still,
         "results": rows,
     }
-    dt = settings.tau * settings.num_substeps
-    definition = (
-        f"Emulators of Kolmogorov flow on {settings.num_points} x {settings.num_points} points "
-        f"after {settings.num_steps} steps of Adam: error of the vorticity ‖prediction − truth‖ / "
-        f"‖truth‖ after one step of {dt:g} in time and after {settings.num_rollout}, mean over "
-        f"{settings.num_test} held-out trajectories; median (range) over {settings.num_seeds} "
-        f"initial weights. {settings.num_blocks} blocks, {settings.num_modes} modes per axis."
-    )
-    text = common.report(*table_rows(results), definition)
-    if options.output is not None:
-        page = options.output / "parameters.md"
-        if page.exists():
-            text = fill(page.read_text(encoding="utf-8"), results, common.markdown_table).rstrip()
-        common.save(options.output, "parameters", text, results, draw(rows, still))
+    figure = lambda: draw(rows, still)
+    common.report(options.output, "parameters", results, stored.parameters, figure)
 
+    # The last has no spectral layers.
     for row in rows[:-1]:
-        if not np.median(row[one_step]) < still[one_step]:
-            raise SystemExit(
-                f"{row['weights']}, {row['size']}: the network does not beat a prediction of no "
-                f"change: its error is {np.median(row[one_step])} against {still[one_step]}."
-            )
+        comparison.demand_less(f"{row['weights']}, {row['size']}", row[one_step], still[one_step])
 
 
 if __name__ == "__main__":

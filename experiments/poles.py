@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import sphere
+import stored
 from jaxtyping import Array, Float
 from matplotlib import colormaps, pyplot as plt
 from matplotlib.figure import Figure
@@ -147,7 +148,7 @@ def draw(
     one step by latitude, and those of the bell step after step: the median of the runs as a line,
     their range as a band.
     """
-    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 8.5, "axes.linewidth": 0.6})
+    common.style()
     figure = plt.figure(figsize=(9, 6.8), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.7, 1])
     _, K = truth.shape[1:]
@@ -192,8 +193,7 @@ def draw(
         xlim=(1, settings.num_rollout),
         ylim=(0, None),
     )
-    handles, labels = profile.get_legend_handles_labels()
-    lower.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    common.legend_above(lower, profile)
     return figure
 
 
@@ -229,9 +229,7 @@ def main() -> None:
                 Emulator(network, scale),
                 loss,
                 (before, after),
-                num_steps=settings.num_steps,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
+                **comparison.training(settings),
                 seed=seed,
                 label=f"{name:<13} {run + 1}/{settings.num_seeds}",
             )
@@ -250,53 +248,24 @@ def main() -> None:
     growth = {name: np.stack(runs) for name, runs in growth.items()}
     still = float(np.sqrt(comparison.error_map(test_before[:, :1], test_after[:, :1]).mean()))
     half, last = settings.num_rollout // 2, settings.num_rollout
-    numbers, rows = {}, []
+    numbers = {}
     for name, runs in errors.items():
         row = comparison.relative_errors(error_parts(runs, settings.num_near))
         for column, index in (("bell on the pole", half), ("bell beyond it", last)):
             row[column] = [float(f"{run[index - 1]:.4g}") for run in growth[name]]
-        rows.append([name, *(comparison.median_and_range(values) for values in row.values())])
-        header = ["", *row]
         numbers[name] = row
-    degrees = 180 * settings.num_near / settings.num_latitudes
-    definition = (
-        "Root-mean-square error there of one step in time, over that of the truth on the whole "
-        f"grid, every cell alike, on {settings.num_test} held-out samples; a prediction of no "
-        f"change has error {still:.2f}. Polar rows: the {settings.num_near} next to each pole, "
-        f"within {degrees:g} degrees of it. The bell is that of test case 1 of Williamson et al. "
-        "(1992), twice as wide for so coarse a grid: a cosine bell that is carried over the pole "
-        f"by {last} steps of the network from its own predictions, and is on it after {half}; its "
-        "errors are ‖prediction − truth‖ / ‖truth‖ by area. Median (range) over "
-        f"{settings.num_seeds} initial weights, the same for each row.\n\n"
-        "Over the pole: scalars continue with their values on the opposite meridian, the wind's "
-        "components with the opposite sign. Zeros and outflow: in every layer, at both ends of the "
-        "latitude. The longitude is periodic. The network has "
-        f"{common.num_parameters(emulator):,} parameters and is trained for {settings.num_steps} "
-        f"steps on a grid of {settings.num_latitudes} x {settings.num_longitudes} cells."
-    )
-    text = common.report(header, rows, definition)
-    if options.output is not None:
-        results = {
-            "seed": options.seed,
-            "settings": asdict(settings),
-            "error of no change": float(f"{still:.4g}"),
-            "results": numbers,
-        }
-        figure = draw(
-            settings,
-            truth[:, 0],
-            {name: np.stack(runs) for name, runs in rollouts.items()},
-            errors,
-            growth,
-        )
-        common.save(options.output, "poles", text, results, figure)
+    results = {
+        "seed": options.seed,
+        "settings": asdict(settings),
+        "error of no change": float(f"{still:.4g}"),
+        "parameters": common.num_parameters(emulator),
+        "results": numbers,
+    }
+    rollouts = {name: np.stack(runs) for name, runs in rollouts.items()}
+    figure = lambda: draw(settings, truth[:, 0], rollouts, errors, growth)
+    common.report(options.output, "poles", results, stored.poles, figure)
 
-    error = np.median(numbers[POLES]["whole grid"])
-    if not error < still:
-        raise SystemExit(
-            "With its poles continued, the network does not beat a prediction of no change: its "
-            f"error is {error} against {still}."
-        )
+    comparison.demand_less("with its poles continued", numbers[POLES]["whole grid"], still)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@ with both processes killed in the midst of each network, and compares. Run it by
 experiments:sharded`.
 """
 
-import json
 import os
 import re
 import signal
@@ -22,6 +21,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import sharded
+import stored
 from jaxtyping import Float
 
 
@@ -176,47 +176,28 @@ def main() -> None:
         }
 
     last = settings.num_steps // 10
-    rows, numbers = [], {}
+    numbers = {}
     for label, run in RUNS.items():
-        row, numbers[label] = [label], run._asdict()
+        numbers[label] = run._asdict()
         for name, found in outcomes.items():
             final = float(found[label].losses[-last:].mean())
             of_losses, of_weights = differences(found[label], found["one device"])
-            row += [f"{final:.4f}", f"{of_losses:.0e}", f"{of_weights:.0e}"]
             numbers[label][name] = {
                 "loss": final,
                 "largest difference of a loss": of_losses,
                 "largest difference of a weight": of_weights,
             }
-        rows.append(row)
 
-    columns = [f"{name}: {what}" for name in sharded.NETWORKS for what in ("loss", "Δ loss", "Δ w")]
-    definition = (
-        f"Loss: squared error over that of persistence, mean of the last {last}"
-        f" of {settings.num_steps} steps. Δ loss, Δ w: largest relative difference of the loss of a"
-        " step and of a final weight from the training on one device, in float32. After it was"
-        " killed, the training in two processes ends with the losses and weights of the one that"
-        " was not, bit for bit."
-    )
-    text = common.report(["", *columns], rows, definition)
     for name, found in outcomes.items():
         # A loss sums thousands of terms, in another order in every run but the last two.
-        if max(differences(run, found["one device"])[0] for run in found.values()) > 1000 * EPS:
-            raise SystemExit(f"{name}: the losses depend on the number of devices.")
+        most = max(differences(run, found["one device"])[0] for run in found.values())
+        if most > 1000 * EPS:
+            raise SystemExit(f"{name}: the losses depend on the number of devices, by {most:.0e}.")
         if differences(found["killed twice"], found["two processes"]) != (0, 0):
             raise SystemExit(f"{name}: not what it would be, had it not been killed.")
-    if options.output is not None:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "sharded_runs.md").write_text(text + "\n", encoding="utf-8")
-        results = {
-            "seed": options.seed,
-            "settings": asdict(settings),
-            "results": numbers,
-            "machine": common.machine(),
-        }
-        (options.output / "sharded_runs.json").write_text(
-            json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+
+    results = {"seed": options.seed, "settings": asdict(settings), "results": numbers}
+    common.report(options.output, "sharded_runs", results, stored.sharded_runs)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import stored
 from jaxtyping import Array, Float
 from matplotlib import colormaps, pyplot as plt
 from matplotlib.figure import Figure
@@ -112,7 +113,7 @@ def draw(
     """A typical held-out sample with the error of each network, and the relative errors along x
     and y: the median of the runs as a line, their range as a band.
     """
-    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 8.5, "axes.linewidth": 0.6})
+    common.style()
     figure = plt.figure(figsize=(8, 4.8), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.15])
 
@@ -142,8 +143,7 @@ def draw(
         ylim=(0, None),
     )
     panels[1].set(xlabel="y, periodic", xlim=(0, 1))
-    handles, labels = panels[0].get_legend_handles_labels()
-    lower.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    common.legend_above(lower, panels[0])
     return figure
 
 
@@ -173,9 +173,7 @@ def main() -> None:
                 network,
                 loss,
                 data,
-                num_steps=settings.num_steps,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
+                **comparison.training(settings),
                 seed=seed,
                 label=f"{name:<19} {run + 1}/{settings.num_seeds}",
             )
@@ -189,30 +187,18 @@ def main() -> None:
         name: comparison.relative_errors(error_parts(runs, settings.num_near))
         for name, runs in errors.items()
     }
-    columns = list(next(iter(numbers.values())))
-    rows = [
-        [name, *(comparison.median_and_range(row[column]) for column in columns)]
-        for name, row in numbers.items()
-    ]
-    definition = (
-        "Root-mean-square error there over that of the truth on the whole domain, on "
-        f"{settings.num_test} held-out samples: median (range) over {settings.num_seeds} initial "
-        "weights, the same for each row. The network is a U-Net of "
-        f"{common.num_parameters(network):,} parameters; a prediction of 0 has error 1."
-    )
-    text = common.report(["", *columns], rows, definition)
-    if options.output is not None:
-        chosen = comparison.typical_sample([runs[0] for runs in predictions.values()], truth)
-        samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
-        results = {"seed": options.seed, "settings": asdict(settings), "results": numbers}
-        figure = draw(truth[chosen, 0], samples, errors)
-        common.save(options.output, "walls", text, results, figure)
+    results = {
+        "seed": options.seed,
+        "settings": asdict(settings),
+        "parameters": common.num_parameters(network),
+        "results": numbers,
+    }
+    chosen = comparison.typical_sample([runs[0] for runs in predictions.values()], truth)
+    samples = {name: runs[0][chosen, 0] for name, runs in predictions.items()}
+    figure = lambda: draw(truth[chosen, 0], samples, errors)
+    common.report(options.output, "walls", results, stored.walls, figure)
 
-    error = np.median(numbers["right modes"]["whole domain"])
-    if not error < 1:
-        raise SystemExit(
-            f"With the right modes, the network does not beat a prediction of 0: error {error}."
-        )
+    comparison.demand_less("with the right modes", numbers["right modes"]["whole domain"], 1)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import stored
 from emulators import Emulator
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib import colormaps, pyplot as plt
@@ -169,7 +170,7 @@ def draw(histories: dict[tuple[int, str], dict[str, np.ndarray]]) -> Figure:
     - `histories`: For each width and kind of network the losses of each scale, of shape
         `(runs, steps)`.
     """
-    plt.rcParams.update({"font.size": 8.5, "axes.titlesize": 8.5, "axes.linewidth": 0.6})
+    common.style()
     widths = sorted({width for width, _ in histories})
     figure, axes = plt.subplots(
         len(NETWORKS),
@@ -196,8 +197,7 @@ def draw(histories: dict[tuple[int, str], dict[str, np.ndarray]]) -> Figure:
         panel.set_xlabel("training step")
     for panel in axes[:, 0]:
         panel.set_ylabel("training loss")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    common.legend_above(figure, axes[0, 0])
     return figure
 
 
@@ -217,7 +217,7 @@ def main() -> None:
     )
     scale = float(np.std(after - before))
 
-    histories, numbers, rows = {}, {}, []
+    histories, numbers = {}, {}
     for width in settings.widths:
         for name, weight_scale in scales(width).items():
             row = {"channels": width, "weight scale": float(f"{weight_scale:.4g}"), "size": []}
@@ -243,9 +243,7 @@ def main() -> None:
                         emulator,
                         emulators.loss,
                         (before, after),
-                        num_steps=settings.num_steps,
-                        batch_size=settings.batch_size,
-                        learning_rate=settings.learning_rate,
+                        **comparison.training(settings),
                         seed=seed,
                         label=f"{width}, {name}, {kind} {run + 1}/{settings.num_seeds}",
                         history=losses[-1],
@@ -255,56 +253,20 @@ def main() -> None:
                     row[kind].append(float(f"{error:.4g}"))
                 histories.setdefault((width, kind), {})[name] = np.array(losses)
             numbers[f"{width} channels, {name}"] = row
-            sizes = [f"{weight_scale:.2g}", f"{np.median(row['size']):.2g}"]
-            errors = [comparison.median_and_range(row[kind], 4) for kind in NETWORKS]
-            rows.append([f"{width} channels, {name}", *sizes, *errors])
 
     still = float(common.relative_error(test[:, :-1], test[:, 1:], 2).mean())
-    header = ["", "weight scale", "size of branch", *(f"error {kind}" for kind in NETWORKS)]
-    cell = lambda row, name: f"{row[name]:.2f}" if name in row else "-"
-    variances = common.markdown_table(
-        ["axes", "kept part of white noise", "white noise", "kept modes", "waves", "constant"],
-        [
-            [name, *(cell(row, n) for n in ("fraction", "all", "kept", "waves", "constant"))]
-            for name, row in ratios.items()
-        ],
-    )
-    definition = (
-        f"Emulators of the Kuramoto-Sivashinsky equation after {settings.num_steps} steps of Adam: "
-        "error of one step ‖prediction − truth‖ / ‖truth‖, mean over "
-        f"{settings.num_test} held-out trajectories, median (range) over {settings.num_seeds} "
-        f"initial weights; a prediction of no change has error {still:.2f}. A block is a spectral "
-        "convolution, with or without a pointwise one beside it, the bypass. Size of branch: "
-        "standard deviation of the first spectral convolution's output, before training, over that "
-        "of its input. Weight scales: the default, `1 / channels**2`; the one that keeps the "
-        "variance, `(2 * channels)**-0.5`; and a tenth of that.\n\n"
-        f"{variances}\n\n"
-        "Variance of the output over that of the input, before training, of a layer whose weight "
-        "scale is `(2 * channels)**-0.5`, or `channels**-0.5` without a periodic axis; means over "
-        f"{settings.num_layers} layers and fields of white noise, which loses the modes that are "
-        "not kept. Of those that are, the waves along the last periodic axis keep their variance. "
-        "What is constant along it keeps half: a real coefficient loses the imaginary part of its "
-        "product, and two opposite wavenumbers that are one wave get matrices of their own. (The "
-        "wavenumbers -m, which have no partner, make it a little more than half.)"
-    )
-    text = common.report(header, rows, definition)
-    if options.output is not None:
-        results = {
-            "seed": options.seed,
-            "settings": asdict(settings),
-            "error of no change": float(f"{still:.4g}"),
-            "results": numbers,
-            "variance ratios": ratios,
-        }
-        common.save(options.output, "weight_scale", text, results, draw(histories))
+    results = {
+        "seed": options.seed,
+        "settings": asdict(settings),
+        "error of no change": float(f"{still:.4g}"),
+        "results": numbers,
+        "variance ratios": ratios,
+    }
+    figure = lambda: draw(histories)
+    common.report(options.output, "weight_scale", results, stored.weight_scale, figure)
 
     for name, row in numbers.items():
-        error = np.median(row["with bypass"])
-        if not error < still:
-            raise SystemExit(
-                f"{name}: the network with bypass does not beat a prediction of no change: its "
-                f"error is {error} against {still}."
-            )
+        comparison.demand_less(f"{name}, with bypass", row["with bypass"], still)
 
 
 if __name__ == "__main__":

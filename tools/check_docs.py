@@ -7,12 +7,15 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 
 # Made for the command line: their folders are not packages.
 sys.path.append(str(Path(__file__).with_name("benchmark")))
 sys.path.append(str(Path(__file__).with_name("sharding")))
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+sys.path.append(str(Path(__file__).parents[1] / "experiments"))
 import conversions
 import page
 import report
@@ -21,22 +24,40 @@ import report
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 
+# By name, because types are not checked in these folders.
+pages, stored = import_module("pages"), import_module("stored")
+
 
 def text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
 def readme_problems(readme: str) -> Iterator[str]:
-    """What the readme shows after `<!-- docs/... -->` is what is stored there."""
-    for stored in (DOCS / "quickstart.txt", DOCS / "experiments" / "emulators.md"):
-        name, where = stored.stem, stored.relative_to(ROOT)
-        part = rf"<!-- docs/[\w/]*\b{name}\.\w+\b[^>]*-->\n(.*?)<!-- end -->"
-        shown = re.findall(part, readme, re.DOTALL)
-        if len(shown) != 1:
-            yield f"README.md: {len(shown)} parts, and not 1, begin with `<!-- {where} -->`"
-        elif shown[0] != text_of(stored):
-            command = f"hatch run examples:{name} --output {where.parent}"
-            yield f"README.md: not what {where} has. Copy it from there, after `{command}`"
+    """What the readme shows after `<!-- docs/quickstart.txt ... -->` is that file."""
+    shown = re.findall(r"<!-- docs/quickstart\.\w+\b[^>]*-->\n(.*?)<!-- end -->", readme, re.DOTALL)
+    if len(shown) != 1:
+        yield f"README.md: {len(shown)} parts, and not 1, begin with `<!-- docs/quickstart.txt -->`"
+    elif shown[0] != text_of(DOCS / "quickstart.txt"):
+        command = "hatch run examples:quickstart --output docs"
+        yield f"README.md: not what docs/quickstart.txt has. Copy it from there, after `{command}`"
+
+
+def experiment_problems() -> Iterator[str]:
+    """The generated parts of the pages of the experiments are those of the stored numbers."""
+    folder = DOCS / "experiments"
+    found = {path.stem for path in folder.glob("*.json")}
+    for name in sorted(found ^ set(stored.PAGES)):
+        yield f"docs/experiments/{name}.json: not there, or not in `PAGES` of experiments/stored.py"
+    for name in sorted(found & set(stored.PAGES)):
+        text, where = text_of(folder / f"{name}.md"), f"docs/experiments/{name}.md"
+        try:
+            shown = pages.fill(text, stored.parts(folder, name))
+        except ValueError as error:
+            yield f"{where}: {error}"
+        else:
+            if shown != text:
+                command = "hatch run experiments:python experiments/stored.py docs/experiments"
+                yield f"{where}: not what {name}.json gives. Run `{command}`"
 
 
 def benchmark_problems(name: str, part: str) -> Iterator[str]:
@@ -72,6 +93,7 @@ def sharding_problems() -> Iterator[str]:
 def main() -> int:
     problems = [
         *readme_problems(text_of(ROOT / "README.md")),
+        *experiment_problems(),
         *benchmark_problems("convolutions", "summary"),
         *benchmark_problems("spectral", "summary"),
         *benchmark_problems("cpu", "flags"),

@@ -1,0 +1,60 @@
+"""Every page of the docs says what it is about before it shows numbers."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def problem(page):
+    """Says what a reader misses at the beginning of a page, or `None`."""
+    # The settings of the site, between lines of dashes, and comments are not shown.
+    page = re.sub(r"\A---\n.*?^---\n", "", page, flags=re.DOTALL | re.MULTILINE)
+    page = re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL).lstrip()
+    heading, _, rest = page.partition("\n")
+    if not re.match(r"# \S", heading):
+        return f"it begins with {heading[:40]!r} and not with a heading"
+    before, *tables = re.split(r"^\|", rest, maxsplit=1, flags=re.MULTILINE)
+    prose = re.sub(r"^```.*?^```|^(#|!\[|\[<img).*?$", "", before, flags=re.DOTALL | re.MULTILINE)
+    if tables and len(prose.split()) < 10:
+        return "there is a table before anything is said"
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_pages_begin_with_a_heading_and_with_prose_before_tables(page):
+    text = page.read_text(encoding="utf-8")
+    # A page that is a file from elsewhere, which the site puts in here.
+    included = re.match(r'--8<-- "([^":]+)"', text)
+    text = (ROOT / included[1]).read_text(encoding="utf-8") if included else text
+    assert problem(text) is None
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "| a |\n| - |\n",
+        "Words before the heading.\n\n# Title\n",
+        "## Title\n\nOnly of the second level.\n",
+        "# Title\n\n<!-- generated: errors -->\n| a |\n| - |\n",
+        "# Title\n\n```bash\na command of ten words, or even a few more than ten\n```\n\n| a |\n",
+        "# Title\n\n![A picture of which ten words and more tell what it shows](a.png)\n\n| a |\n",
+    ],
+)
+def test_pages_that_begin_otherwise_are_found(page):
+    assert problem(page) is not None
+
+
+def test_the_gallery_shows_every_experiment():
+    folder = DOCS / "experiments"
+    gallery = (folder / "index.md").read_text(encoding="utf-8")
+    for page in folder.glob("*.md"):
+        assert page.name == "index.md" or f"]({page.name})" in gallery, page.name
+    for picture in folder.glob("*.png"):
+        assert f'src="{picture.name}"' in gallery, picture.name
