@@ -61,11 +61,11 @@ def bytes_table(results: dict[str, Any]) -> str:
 def setting(_: dict[str, Any]) -> str:
     """A sentence on what was compiled."""
     return (
-        f"A field of {SAMPLES} samples, {CHANNELS} channels and "
+        f"The field has {SAMPLES} samples, {CHANNELS} channels and "
         f"{' x '.join(map(str, POINTS))} points in float32, {field(SIZES) / 1e6:.1f} MB in all, on "
-        f"8 devices; two axes are shared as 4 x 2, three as 2 x 2 x 2. {MODES} modes per axis. "
-        "MB that a device sends, and the largest single collective of the training step in percent "
-        "of the whole field.\n"
+        "8 devices. Two axes are shared as 4 x 2, three as 2 x 2 x 2. Spectral layers keep "
+        f"{MODES} modes per axis. The table shows the MB that each device sends, and the largest "
+        "single collective of the training step in percent of the whole field.\n"
     )
 
 
@@ -80,7 +80,10 @@ def explicit(results: dict[str, Any]) -> str:
                 same += 1
             else:
                 other.append(f"{row['layer']}, {row['sharding']}, {what}")
-    sentence = f"On meshes with explicit axis types {same} programs of this project send as much"
+    sentence = (
+        f"On meshes with explicit axis types, {same} programs of this project send as many bytes as "
+        "on automatic ones"
+    )
     if other:
         sentence += f", and {len(other)} do not: {'; '.join(other)}"
     theirs = [
@@ -88,7 +91,7 @@ def explicit(results: dict[str, Any]) -> str:
         for row in results["rows"]
         for what in PASSES
     ]
-    return f"{sentence}. pdequinox has a program for {sum(theirs)} of {len(theirs)} there.\n"
+    return f"{sentence}. pdequinox compiles {sum(theirs)} of {len(theirs)} programs there.\n"
 
 
 def missing(results: dict[str, Any]) -> str:
@@ -198,8 +201,9 @@ def assumptions(_: dict[str, Any]) -> str:
         f"- FNO: {cluster.BLOCKS} blocks of a spectral layer with {cluster.MODES} modes per axis "
         f"and a pointwise layer; {totals['FNO']:.2g} GB of weights.",
         f"- U-Net: {cluster.LEVELS} levels of {', '.join(points)} points and {', '.join(widths)} "
-        "channels, two convolutions of three taps per axis on each, down and up, with strided and "
-        f"transposed ones between them; {totals['U-Net']:.2g} GB of weights.",
+        "channels. Each level has two convolutions with three taps per axis on the way down, and all "
+        "but the coarsest two more on the way up. Strided and transposed convolutions connect the "
+        f"levels. {totals['U-Net']:.2g} GB of weights.",
         *(f"- {machine.title}: {machine.source}" for machine in cluster.MACHINES),
     ]
     return "\n".join(lines) + "\n"
@@ -212,8 +216,8 @@ def latency(_: dict[str, Any]) -> str:
     assert sharding is not None
     count = cluster.messages(steps, sharding)
     return (
-        f"A training step of the U-Net in boxes sends {count} messages from each device to its "
-        f"neighbours; at {1e6 * LATENCY:.0f} microseconds each, one after the other, that is "
+        f"In a training step of the U-Net in boxes, each device sends {count} messages to its "
+        f"neighbours. At {1e6 * LATENCY:.0f} microseconds each, one after the other, that is "
         f"{1e3 * count * LATENCY:.1f} ms.\n"
     )
 
@@ -231,10 +235,11 @@ def gathered(results: dict[str, Any]) -> str:
     assert sharding is not None
     ours = sum(cluster.sent(steps[:1], sharding).values())
     return (
-        f"pdequinox 0.1.2 sends {times:.2g} times the whole field from each device in a training "
-        "step of one spectral layer (counted above, one axis). For the field of 1024^3 points that "
-        f"is {times * whole / 1e9:.0f} GB, and each device has to hold {whole / 1e9:.0f} GB at a "
-        f"time, however many there are; here it is {ours / 1e6:.0f} MB.\n"
+        f"In a training step of one spectral layer of pdequinox 0.1.2, each device sends "
+        f"{times:.2g} times the whole field (counted above, one axis). For the field of 1024^3 "
+        f"points that is {times * whole / 1e9:.0f} GB, and each device has to hold "
+        f"{whole / 1e9:.0f} GB at once, however many devices there are. In a layer of this project "
+        f"each device sends {ours / 1e6:.0f} MB.\n"
     )
 
 
