@@ -1,5 +1,6 @@
 """Every page of the docs says what it is about before it shows numbers."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -58,3 +59,39 @@ def test_the_gallery_shows_every_experiment():
         assert page.name == "index.md" or f"]({page.name})" in gallery, page.name
     for picture in folder.glob("*.png"):
         assert f'src="{picture.name}"' in gallery, picture.name
+
+
+PAGE = (
+    "# Title\n\n<!-- generated: a -->\nold\n<!-- end -->\n\n<!-- generated: b -->\n<!-- end -->\n"
+)
+
+
+@pytest.fixture
+def fill():
+    """What programs write into pages with: examples/pages.py, whose folder is not a package."""
+    file = ROOT / "examples" / "pages.py"
+    spec = importlib.util.spec_from_file_location("examples_pages", file)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found.fill
+
+
+def test_programs_fill_the_parts_between_marks_and_nothing_else(fill):
+    # A backslash, for a part is no pattern.
+    filled = fill(PAGE, {"b": r"\1", "a": "new"})
+    assert filled == PAGE.replace("old", "new").replace("b -->\n", "b -->\n\\1\n")
+    assert fill(filled, {"a": "old", "b": ""}) == PAGE.replace("b -->\n", "b -->\n\n")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        PAGE.replace("generated: b", "generated: c"),
+        PAGE.replace("<!-- end -->", "", 1),
+        PAGE + "<!-- generated: a -->\n<!-- end -->\n",
+        "# Title\n",
+    ],
+)
+def test_a_page_without_the_marks_of_its_parts_is_an_error(fill, page):
+    with pytest.raises(ValueError, match=r"one mark .* for each of a, b"):
+        fill(page, {"a": "", "b": ""})
