@@ -91,7 +91,7 @@ def test_bad_modes(mode, dims, error, text):
         ((3,), [(0.5, 1)], "neumann", None, TypeError, "got [(0.5, 1)]"),
         ((3,), 1, "neumann", None, TypeError, "`widths` must be a sequence"),
         ((3,), [], "neumann", None, ValueError, "`widths` must be a sequence"),
-        ((3,), [1, 1], "neumann", None, ValueError, "`x` of shape (3,) has at most 1"),
+        ((3,), [1, 1], "neumann", None, ValueError, "at most 1 for `x` of shape (3,)"),
         ((2, 0), [1], "neumann", None, ValueError, "at least one point on every padded axis"),
         ((2, 3), [1], "wall", None, ValueError, "`boundary_mode` must be one of"),
         ((2, 3), [1], "neumann", 1.0, ValueError, "`value` needs an end that is one of"),

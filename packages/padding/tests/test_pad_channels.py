@@ -303,8 +303,8 @@ def test_half_precision_and_integers():
     "call, error, text",
     [
         (lambda: per_channel(), ValueError, "`per_channel` must be given pairs (count, mode)"),
-        (lambda: per_channel("zeros"), TypeError, "where 'zeros' is no such pair"),
-        (lambda: per_channel((1, "zeros", 2)), TypeError, "is no such pair"),
+        (lambda: per_channel("zeros"), TypeError, "where 'zeros' is not such a pair"),
+        (lambda: per_channel((1, "zeros", 2)), TypeError, "is not such a pair"),
         (lambda: per_channel((0, "zeros")), ValueError, "`count` must be an integer >= 1"),
         (lambda: per_channel((1.0, "zeros")), TypeError, "`count` must be an integer"),
         (
@@ -321,7 +321,7 @@ def test_half_precision_and_integers():
         (
             lambda: pad(jnp.ones(4), [1], per_channel((1, "zeros"))),
             ValueError,
-            "`x` must have an axis of channels",
+            "`x` must have a channel axis",
         ),
         (
             lambda: Boundary.parse(per_channel((1, "wall")), 1),
@@ -331,14 +331,14 @@ def test_half_precision_and_integers():
         (
             lambda: Boundary.parse(per_channel((1, "zeros"), (1, "periodic")), 1),
             ValueError,
-            "must be periodic for all channels on the axes on which it is for some",
+            "must be periodic for all channels or for none on every axis",
         ),
         (
             lambda: parse_boundary_mode(per_channel((1, "zeros")), 1),
             ValueError,
-            "`boundary_mode` must be one for all channels, got per_channel((1, 'zeros'))",
+            "`boundary_mode` must be one mode for all channels, got per_channel((1, 'zeros'))",
         ),
-        (lambda: free_slip(2, free_slip(2, "slip_cell")), TypeError, "one of all components"),
+        (lambda: free_slip(2, free_slip(2, "slip_cell")), TypeError, "one mode for all components"),
         (lambda: free_slip(2, "slip"), ValueError, "'slip' is unknown"),
         (lambda: Boundary.parse("slip_cell", 1), ValueError, "'slip_cell' is unknown"),
         (

@@ -1,4 +1,5 @@
-"""Boundary modes of fields on structured grids, and padding that extends a field over them."""
+"""Provides boundary modes of fields on structured grids, and padding that extends fields by them.
+"""
 
 from ._boundary import (
     Boundary as Boundary,

@@ -1,5 +1,5 @@
-"""The vocabulary of boundary modes: one row per kind of end, and the one parser, for fields whose
-channels share their modes and for fields whose channels differ.
+"""Defines the vocabulary of boundary modes: one row per kind of end, and the one parser, for fields
+whose channels share their modes and for fields whose channels differ.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,8 @@ from pdequinox_operators.checks import integer
 
 @dataclass(frozen=True)
 class PerChannel:
-    """Holds a boundary mode for every run of channels. [`pdequinox_padding.per_channel`][] makes
-    one.
+    """Holds a boundary mode for every run of neighbouring channels.
+    [`pdequinox_padding.per_channel`][] makes one.
     """
 
     runs: tuple[tuple[int, Any], ...]
@@ -25,33 +25,33 @@ class PerChannel:
         return sum(count for count, _ in self.runs)
 
     def __repr__(self) -> str:
-        """Shows the call that makes an equal one."""
+        """Shows the call that makes an equal value."""
         return f"per_channel({', '.join(map(repr, self.runs))})"
 
 
 BoundaryMode: TypeAlias = str | Sequence[str | Sequence[str]] | PerChannel
-"""What a `boundary_mode` may be: a name, or one entry per axis, each a name or a pair of names; or
-one of these for every run of channels, by [`pdequinox_padding.per_channel`][].
+"""Describes what a `boundary_mode` may be: a name, or one entry per axis, each a name or a pair of
+names; or one of these for every run of channels, made by [`pdequinox_padding.per_channel`][].
 """
 
 Ends: TypeAlias = tuple[str, str]
-"""The boundary modes at the lower and at the upper end of one axis."""
+"""Names the boundary modes at the lower and the upper end of one axis."""
 
 
 class Kind(NamedTuple):
-    """Says what a field is beyond an end of an axis: where the image stands, and with which sign.
+    """Says what a field is beyond an end of an axis: where its image is, and with which sign.
 
     - `name`: The boundary mode.
-    - `mirror`: Where the mirror stands: twice the distance, in points, outward from the end node.
-        0 is on the node, 1 on the face, 2 on a node that is not stored. `None`: there is none.
-    - `sign`: That of what is repeated, or 0 if nothing is. Without a mirror, this is the end
-        node's value, or, if the axis `wraps`, the other end of the axis.
-    - `wraps`: Whether the axis is closed to a ring; then it is at both of its ends.
-    - `pole`: Whether the mirror is a pole, and the image stands on the opposite meridian.
-    - `takes_value`: Whether there is a wall that a value may be given for.
+    - `mirror`: Twice the distance of the mirror, in points, outward from the end node. 0 is on the
+        node, 1 on the face, 2 on a node that is not stored. `None` means that there is no mirror.
+    - `sign`: The sign of what is repeated, or 0 if nothing is. Without a mirror, this is the end
+        node's value or, if the axis `wraps`, the other end of the axis.
+    - `wraps`: Whether the axis is closed to a ring. If so, both of its ends have this kind.
+    - `pole`: Whether the mirror is a pole, so that the image is on the opposite meridian.
+    - `takes_value`: Whether there is a wall that can be given a value.
     - `aliases`: The other names of the boundary mode.
     - `low_level`: The name of this extension in `equinox.nn.Conv` and PyTorch, if it has one.
-    - `stand_in`: The mirror and the sign that a basis of waves has where `mirror` is `None`.
+    - `stand_in`: The mirror and the sign that a basis of waves uses where `mirror` is `None`.
     """
 
     name: str
@@ -66,13 +66,13 @@ class Kind(NamedTuple):
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """Says where the source of what is beyond this end lies. Channels that differ in their
-        signs alone have the same source.
+        """Says where the source of what is beyond this end lies. Channels that differ only in their
+        signs have the same place.
         """
         return self.mirror, abs(self.sign), self.wraps, self.pole
 
     def as_wall(self) -> "Kind":
-        """Gives an end without a mirror the one that a basis of waves has there."""
+        """Gives an end without a mirror the mirror that a basis of waves uses there."""
         if self.stand_in is None:
             return self
         mirror, sign = self.stand_in
@@ -105,19 +105,19 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         )
     }
 )
-"""All kinds of ends, by their boundary modes."""
+"""Maps every boundary mode to its kind of end."""
 
 BOUNDARY_MODES: tuple[str, ...] = tuple(name for name, kind in KINDS.items() if not kind.pole)
-"""All boundary modes that stand at the ends of any axis, each by one of its names. `pad` documents
-what each one means.
+"""Lists the boundary modes that may be used at the ends of any axis, each by one of its names.
+`pad` documents what each one means.
 """
 
 POLE_MODES: tuple[str, ...] = tuple(name for name, kind in KINDS.items() if kind.pole)
-"""The boundary modes of the poles of latitude-longitude grids. They ask for one periodic axis, the
-longitude.
+"""Lists the boundary modes of the poles of latitude-longitude grids. They need exactly one periodic
+axis, the longitude.
 """
 
-# What `free_slip` makes of an end: the mode of the normal component, that of the tangential ones.
+# What `free_slip` makes of an end: the modes of the normal and of the tangential components.
 _SLIP = {
     "slip_cell": ("dirichlet_cell", "neumann_cell"),
     "slip_node": ("dirichlet_node", "neumann_node"),
@@ -126,7 +126,7 @@ _SLIP = {
 PADDING_MODES: Mapping[str, str] = MappingProxyType(
     {kind.low_level: kind.name for kind in KINDS.values() if kind.low_level is not None}
 )
-"""The low-level names of four of the boundary modes, as `equinox.nn.Conv` and PyTorch use them."""
+"""Maps the low-level names in `equinox.nn.Conv` and PyTorch to four of the boundary modes."""
 
 _BY_BOUNDARY_MODE = {name: kind for kind in KINDS.values() for name in (kind.name, *kind.aliases)}
 _BY_EITHER_NAME = {low: KINDS[name] for low, name in PADDING_MODES.items()} | _BY_BOUNDARY_MODE
@@ -137,17 +137,17 @@ Axes: TypeAlias = tuple[tuple[Kind, Kind], ...]
 
 @dataclass(frozen=True)
 class Boundary:
-    """Says what a field is beyond the lower and the upper end of each of its axes, for all of its
-    channels, or for every run of them.
+    """Says what a field is beyond the lower and the upper end of each of its axes, either for all
+    channels or for every run of them.
 
     [`pdequinox_padding.Boundary.parse`][] makes one from what users write. Layers keep it as a
     static field: boundaries that mean the same are equal, and have the same hash.
     """
 
     axes: Axes
-    """The two ends of every axis; of a boundary per channel, those of its first channels."""
+    """The two ends of every axis; if channels differ, those of the first run."""
     channels: tuple[tuple[int, Axes], ...] = ()
-    """The runs of channels, with the axes of each; none, if any number of channels share them."""
+    """The runs of channels, with the axes of each. Empty if any number of channels share them."""
 
     @classmethod
     @no_type_check
@@ -165,7 +165,7 @@ class Boundary:
 
         - `boundary_mode`, `num_spatial_dims`, `name`: As in
             [`pdequinox_padding.parse_boundary_mode`][].
-        - `low_level`: Whether the names [`pdequinox_padding.PADDING_MODES`][] are understood too.
+        - `low_level`: Whether to accept the names in [`pdequinox_padding.PADDING_MODES`][] as well.
 
         **Raises:** As [`pdequinox_padding.parse_boundary_mode`][].
         """
@@ -181,15 +181,15 @@ class Boundary:
         for axis, ends in enumerate(zip(*(axes for _, axes in runs), strict=True)):
             if len({lower.wraps for lower, _ in ends}) > 1:
                 raise ValueError(
-                    f"`{name}` must be periodic for all channels on the axes on which it is for "
-                    f"some, got {boundary_mode!r}, which differ on axis {axis}."
+                    f"`{name}` must be periodic for all channels or for none on every axis, got "
+                    f"{boundary_mode!r}, whose channels differ on axis {axis}."
                 )
         return cls(runs[0][1], tuple(runs))
 
     @cached_property
     def parts(self) -> tuple[tuple[int | None, "Boundary"], ...]:
-        """Lists the runs of channels, each with the boundary that they share; `None` stands for the
-        number of channels if all share theirs.
+        """Lists the runs of channels, each with its number of channels and its boundary. If all
+        channels share one boundary, the number is `None`.
         """
         if not self.channels:
             return ((None, self),)
@@ -197,12 +197,12 @@ class Boundary:
 
     @cached_property
     def num_channels(self) -> int | None:
-        """Counts the channels that a field has, if that is given."""
+        """Counts the channels that a field must have; `None` if any number will do."""
         return sum(count for count, _ in self.channels) if self.channels else None
 
     @cached_property
     def has_poles(self) -> bool:
-        """Tells whether there is a pole at any end."""
+        """Tells whether any end is a pole."""
         return any(kind.pole for _, part in self.parts for pair in part.axes for kind in pair)
 
     @cached_property
@@ -213,13 +213,13 @@ class Boundary:
 
     @cached_property
     def ends(self) -> tuple[tuple[tuple[Kind, Kind], ...], ...]:
-        """Lists, for every axis, its two ends as every run of channels has them."""
+        """Lists, for every axis, the two ends in every run of channels."""
         return tuple(zip(*(part.axes for _, part in self.parts), strict=True))
 
     def check_channels(self, number: Any, name: str = "boundary_mode") -> None:
-        """Checks that a field of so many channels has a mode for each.
+        """Checks that the boundary has a mode for each of `number` channels.
 
-        **Raises:** `ValueError` that says both numbers.
+        **Raises:** `ValueError` that states both numbers.
         """
         if self.channels and self.num_channels != number:
             raise ValueError(
@@ -228,8 +228,8 @@ class Boundary:
             )
 
     def check_points(self, shape: Sequence[Any], name: str = "x") -> None:
-        """Checks that a grid of these sizes has what a boundary with poles needs: an even number of
-        meridians, and more than one row between two poles that have points.
+        """Checks that a grid of this shape has what a boundary with poles needs: an even number of
+        meridians, and more than one row between two poles that have points on them.
 
         **Raises:** `ValueError` that names the axis and its size.
         """
@@ -246,33 +246,33 @@ class Boundary:
                 poles = lower.pole or upper.pole
                 if poles and shape[axis] == 1 and lower.mirror == upper.mirror == 0:
                     raise ValueError(
-                        f"`{name}` must have more than one point on spatial axis {axis}, with a "
-                        f"node at both of its ends {(lower.name, upper.name)}."
+                        f"`{name}` must have more than one point on spatial axis {axis}, because "
+                        f"there is a node at both of its ends {(lower.name, upper.name)}."
                     )
 
     @cached_property
     def names(self) -> tuple[Ends, ...]:
-        """Names the boundary modes of every axis, each by one of its names.
+        """Gives the boundary modes of every axis, each by one of its names.
 
-        **Raises:** `ValueError` for a boundary per channel; `parts` has those of its runs.
+        **Raises:** `ValueError` for a boundary per channel, whose `parts` have names.
         """
         if self.channels:
             raise ValueError(
-                f"`names` must be asked of each of the `parts` of a boundary per channel, "
-                f"{self.boundary_mode!r}."
+                f"`names` must not be asked of a boundary per channel, got {self.boundary_mode!r}; "
+                "ask each of its `parts`."
             )
         return tuple((lower.name, upper.name) for lower, upper in self.axes)
 
     @cached_property
     def boundary_mode(self) -> str | tuple[Ends, ...] | PerChannel:
-        """Spells the boundary shortly: one name where all ends agree, else one pair per axis; this
-        for each run of channels, if they differ.
+        """Spells the boundary as briefly as possible: one name if all ends agree, else one pair per
+        axis. If channels differ, each run of them is spelled like this.
         """
         return self._spelled(lambda kind: kind.name)
 
     @cached_property
     def padding_mode(self) -> str | tuple[Ends, ...] | PerChannel:
-        """Spells the boundary shortly, with the low-level name of every mode that has one."""
+        """Spells the boundary briefly, with the low-level name of every mode that has one."""
         return self._spelled(lambda kind: kind.low_level or kind.name)
 
     def _spelled(self, name: Callable[[Kind], str]) -> Any:
@@ -284,7 +284,7 @@ class Boundary:
         return PerChannel(tuple((count, spelling(axes)) for count, axes in self.channels))
 
     def with_kinds(self, change: Callable[[Kind], Kind]) -> "Boundary":
-        """Returns the boundary with every end changed."""
+        """Returns the boundary with `change` applied to every end."""
         changed = lambda axes: tuple((change(lower), change(upper)) for lower, upper in axes)
         channels = tuple((count, changed(axes)) for count, axes in self.channels)
         return Boundary(changed(self.axes), channels)
@@ -300,14 +300,14 @@ class Boundary:
 
 @no_type_check
 def per_channel(*runs: tuple[SupportsIndex, BoundaryMode]) -> PerChannel:
-    """Gives the channels of a field boundary modes of their own.
+    """Gives runs of channels their own boundary modes.
 
-    The result stands wherever a `boundary_mode` stands. A field is extended as if each run of
-    channels were extended by its own mode, and the results put together again. For a convolution
-    these are the channels of the input.
+    The result may be used wherever a `boundary_mode` is expected. A field is extended as if each
+    run of neighbouring channels were extended by its own mode, and the results put together again.
+    In a convolution, these are the channels of the input.
 
-    Between free walls, with the points at the centres of cells, pressure is even and the velocity
-    normal to the walls is odd. Both meet the same walls, at the ends of the second axis:
+    Consider walls along which the fluid slips, at the ends of the second axis of a cell-centred
+    grid. The pressure is even at the walls, and the velocity normal to them is odd:
 
     ```python
     from pdequinox_padding import per_channel
@@ -323,17 +323,18 @@ def per_channel(*runs: tuple[SupportsIndex, BoundaryMode]) -> PerChannel:
 
     **Arguments:**
 
-    - `runs`: Pairs `(count, mode)`, in the order of the channels: how many of them, and their
-        boundary mode, in any of the forms that [`pdequinox_padding.parse_boundary_mode`][] takes,
-        or a result of this function or of [`pdequinox_padding.free_slip`][] with as many channels.
-        An axis that is periodic for some channels is so for all.
+    - `runs`: Pairs `(count, mode)`, in the order of the channels: the number of channels, and their
+        boundary mode. The mode has any of the forms that
+        [`pdequinox_padding.parse_boundary_mode`][] takes, or is a result of this function or of
+        [`pdequinox_padding.free_slip`][] with `count` channels. An axis that is periodic for some
+        channels must be periodic for all.
 
     **Returns:**
 
-    A value that can be hashed, and is equal to another one of the same runs.
+    A hashable value. Two values with the same runs are equal.
 
-    **Raises:** `TypeError` or `ValueError` for what is not as said above; for modes, as soon as the
-    number of axes is known, where the result is used.
+    **Raises:** `TypeError` or `ValueError` for anything else. Modes are checked where the result is
+    used, as soon as the number of axes is known.
     """
     allowed = (
         "`per_channel` must be given pairs (count, mode), the number of channels and their "
@@ -344,7 +345,7 @@ def per_channel(*runs: tuple[SupportsIndex, BoundaryMode]) -> PerChannel:
     result: list[tuple[int, Any]] = []
     for run in runs:
         if not isinstance(run, Sequence) or isinstance(run, str) or len(run) != 2:
-            raise TypeError(f"{allowed}, where {run!r} is no such pair.")
+            raise TypeError(f"{allowed}, where {run!r} is not such a pair.")
         count, mode = integer(run[0], "count"), run[1]
         if not isinstance(mode, PerChannel):
             result.append((count, _as_tuples(mode)))
@@ -359,31 +360,32 @@ def per_channel(*runs: tuple[SupportsIndex, BoundaryMode]) -> PerChannel:
 def free_slip(num_spatial_dims: SupportsIndex, boundary_mode: BoundaryMode) -> PerChannel:
     """Gives the boundary modes of a velocity field between walls along which the fluid slips.
 
-    Component `i` is that along axis `i`. At a wall that it is normal to it is 0, and odd; along all
-    other walls it has no slope, and is even.
+    Component `i` is the velocity along axis `i`. It is 0 and odd at walls normal to that axis, and
+    even, without a slope, at all other walls.
 
     **Arguments:**
 
-    - `num_spatial_dims`: The number `D` of axes, and of components.
-    - `boundary_mode`: A name for every axis, or one entry per axis, each a name or a pair
-        `(lower, upper)`, of the names that [`pdequinox_padding.parse_boundary_mode`][] takes and
-        two more: an end `"slip_cell"` is `"dirichlet_cell"` for the normal component and
-        `"neumann_cell"` for the others; an end `"slip_node"` is `"dirichlet_node"`, with the nodes
-        on the wall not stored, and `"neumann_node"`, with these stored, for components that are
-        kept on grids of their own. Other ends are those of all components: poles are
-        `"pole_cell_odd"` or `"pole_node_odd"`.
+    - `num_spatial_dims`: The number `D` of axes, which is also the number of components.
+    - `boundary_mode`: One name for all axes, or one entry per axis, each a name or a pair
+        `(lower, upper)` of names. The names are those of
+        [`pdequinox_padding.parse_boundary_mode`][] and two more. An end `"slip_cell"` becomes
+        `"dirichlet_cell"` for the normal component and `"neumann_cell"` for the others. An end
+        `"slip_node"` becomes `"dirichlet_node"` for the normal component, whose nodes on the wall
+        are not stored, and `"neumann_node"` for the others, whose nodes on the wall are stored; it
+        is for components with grids of their own. All other ends are shared by all components:
+        poles are `"pole_cell_odd"` or `"pole_node_odd"`.
 
     **Returns:**
 
-    What [`pdequinox_padding.per_channel`][] gives for `D` channels.
+    A value like that of [`pdequinox_padding.per_channel`][], for `D` channels.
 
     **Raises:** As [`pdequinox_padding.parse_boundary_mode`][].
     """
     dims = integer(num_spatial_dims, "num_spatial_dims")
     if isinstance(boundary_mode, PerChannel):
         raise TypeError(
-            f"`boundary_mode` must be one of all components, got {boundary_mode!r}, with one for "
-            "each."
+            f"`boundary_mode` must be one mode for all components, got {boundary_mode!r}, which "
+            "has modes per channel."
         )
     slip = {name: Kind(name, None, 0) for name in _SLIP}
     axes = _parse(boundary_mode, dims, _BY_BOUNDARY_MODE | slip, "boundary_mode")
@@ -399,7 +401,7 @@ def free_slip(num_spatial_dims: SupportsIndex, boundary_mode: BoundaryMode) -> P
 
 
 def _as_tuples(mode: Any) -> Any:
-    """Makes of sequences what can be hashed."""
+    """Turns sequences into tuples, which can be hashed."""
     if isinstance(mode, Sequence) and not isinstance(mode, str):
         return tuple(map(_as_tuples, mode))
     return mode
@@ -409,27 +411,26 @@ def _as_tuples(mode: Any) -> Any:
 def parse_boundary_mode(
     boundary_mode: BoundaryMode, num_spatial_dims: SupportsIndex, *, name: str = "boundary_mode"
 ) -> tuple[Ends, ...]:
-    """Reads a boundary mode, and gives the name of the mode at every end of every axis.
+    """Reads a boundary mode and gives the name of the mode at every end of every axis.
 
     **Arguments:**
 
-    - `boundary_mode`: One of [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence
-        of `num_spatial_dims` entries, one per axis, each of them a name or a pair
-        `(lower, upper)` of names for the two ends of that axis. Upper and lower case are the same.
-        `"zeros"` is another name of `"dirichlet"`, `"neumann_node"` of `"neumann"`. `"periodic"`
-        stands at both ends of an axis or at neither. The
-        [`pdequinox_padding.POLE_MODES`][] stand at the ends of other axes than the periodic one, of
-        which there is one then.
+    - `boundary_mode`: One of [`pdequinox_padding.BOUNDARY_MODES`][] for all axes, or a sequence of
+        `num_spatial_dims` entries, one per axis. Each entry is a name, or a pair `(lower, upper)`
+        of names for the two ends of that axis. Case does not matter. `"zeros"` is another name for
+        `"dirichlet"`, and `"neumann_node"` for `"neumann"`. `"periodic"` must be at both ends of an
+        axis or at neither. The [`pdequinox_padding.POLE_MODES`][] are for ends of the other axes,
+        if exactly one axis is periodic.
     - `num_spatial_dims`: The number of spatial axes.
-    - `name`: What the error messages call the argument.
+    - `name`: The name of the argument in error messages.
 
     **Returns:**
 
     A tuple with one `(lower, upper)` pair of [`pdequinox_padding.BOUNDARY_MODES`][] per axis.
 
-    **Raises:** `TypeError` for what is neither a name nor a sequence, `ValueError` for unknown
-    names, wrong lengths, an axis that is periodic at one end only, poles without a longitude, and
-    a mode per channel, which [`pdequinox_padding.Boundary`][] reads.
+    **Raises:** `TypeError` for values that are neither names nor sequences. `ValueError` for
+    unknown names, wrong lengths, an axis that is periodic at one end only, poles without a
+    longitude, and modes per channel, which [`pdequinox_padding.Boundary.parse`][] reads.
     """
     _check_uniform(boundary_mode, name)
     return Boundary.parse(boundary_mode, num_spatial_dims, name=name).names
@@ -439,8 +440,8 @@ def parse_boundary_mode(
 def parse_padding_mode(
     padding_mode: BoundaryMode, num_spatial_dims: SupportsIndex, *, name: str = "padding_mode"
 ) -> tuple[Ends, ...]:
-    """Reads a boundary mode as [`pdequinox_padding.parse_boundary_mode`][] does, and understands
-    the low-level names [`pdequinox_padding.PADDING_MODES`][] as well.
+    """Reads a boundary mode as [`pdequinox_padding.parse_boundary_mode`][] does, and also accepts
+    the low-level names in [`pdequinox_padding.PADDING_MODES`][].
     """
     _check_uniform(padding_mode, name)
     return Boundary.parse(padding_mode, num_spatial_dims, name=name, low_level=True).names
@@ -449,14 +450,14 @@ def parse_padding_mode(
 def _check_uniform(mode: Any, name: str) -> None:
     if isinstance(mode, PerChannel):
         raise ValueError(
-            f"`{name}` must be one for all channels, got {mode!r}; `Boundary.parse` reads those "
-            "per channel."
+            f"`{name}` must be one mode for all channels, got {mode!r}; `Boundary.parse` reads "
+            "modes per channel."
         )
 
 
 def format_boundary_mode(ends: Sequence[Ends]) -> str | tuple[Ends, ...]:
-    """Spells a parsed boundary mode as shortly as possible: one name where all ends agree, else
-    one `(lower, upper)` pair per axis. Equal boundaries have equal spellings.
+    """Spells a parsed boundary mode as briefly as possible: one name if all ends agree, else one
+    `(lower, upper)` pair per axis. Equal boundaries have equal spellings.
     """
     return Boundary.parse(ends, len(ends)).boundary_mode
 
@@ -479,8 +480,8 @@ def _parse(
     def complain(error: type[Exception], what: str) -> Exception:
         return error(
             f"`{argument}` must be one of {list(names)}, or a sequence of one entry per spatial "
-            f"axis ({num_spatial_dims} here), each a name or a pair (lower, upper) of names (one "
-            f"per channel goes in `per_channel`): got {boundary_mode!r}, {what}."
+            f"axis ({num_spatial_dims} here), each a name or a pair (lower, upper) of names (use "
+            f"`per_channel` for modes per channel): got {boundary_mode!r}, {what}."
         )
 
     def parse_name(mode: Any) -> Kind:

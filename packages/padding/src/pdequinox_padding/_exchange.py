@@ -1,4 +1,4 @@
-"""Which points the blocks of an axis need from each other to be extended; pure functions on
+"""Plans which points the blocks of an axis need from each other to be extended; pure functions on
 integers.
 """
 
@@ -13,7 +13,8 @@ from ._extension import join, Run, runs
 
 
 class Transfer(NamedTuple):
-    """Sends points `start..stop-1` of one block to another one, for every pair `(from, to)`."""
+    """Sends points `start..stop-1` of one block to another, for every pair `(from, to)` of blocks.
+    """
 
     start: int
     stop: int
@@ -21,8 +22,8 @@ class Transfer(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Holds a run of an extension, and says what its sources are points of: for the `strip` 0 of
-    the block itself, for `k` of what the `k`-th transfer brought.
+    """Holds a run of an extension, whose sources are points of the block itself if `strip` is 0,
+    and points of what the `k`-th transfer brought if `strip` is `k`.
     """
 
     strip: int
@@ -30,8 +31,8 @@ class Piece(NamedTuple):
 
 
 Halo: TypeAlias = tuple[tuple[tuple[Piece, ...], tuple[int, ...]], ...]
-"""What extends one side of the blocks: alternatives, each with the blocks it holds for, the most
-frequent first.
+"""Describes what extends one side of the blocks: alternatives, each with the blocks that use it,
+the most frequent one first.
 """
 
 
@@ -47,12 +48,12 @@ class Exchange(NamedTuple):
 def exchange(size: int, blocks: int, widths: tuple[int, int], ends: tuple[Kind, Kind]) -> Exchange:
     """Plans the extension of every block of an axis of `blocks` blocks of `size` points.
 
-    Position `p` of block `d` is position `d * size + p` of the axis, and its source lies in some
-    block, whose distance from `d` is the hop. All that is sent over one hop can be sent at once,
-    since no two blocks are sent to from the same one, or from two. It is the union of what any of
-    them needs, one transfer for every interval of it: nothing that none needs, and nothing twice.
+    Position `p` of block `d` is position `d * size + p` of the axis. Its source lies in some block,
+    whose distance from `d` is the hop. Everything with the same hop can be sent at once: no block
+    sends to two others, or receives from two. What is sent is the union of what any block needs, in
+    one transfer for every interval of it: nothing that no block needs, and nothing twice.
 
-    The work is that of the number of runs, cut where they go from one block to the next.
+    The work is proportional to the number of runs, cut where they go from one block to the next.
     """
 
     def locate(block: int, start: int, stop: int) -> Iterator[tuple[int, Run]]:
@@ -111,8 +112,8 @@ def exchange(size: int, blocks: int, widths: tuple[int, int], ends: tuple[Kind, 
 
 
 def _by_owner(run: Run, size: int) -> Iterator[tuple[int, Run]]:
-    """Cuts a run where its sources go from one block of `size` points to the next; yields the block
-    of each part, and the part, with an index that counts from there.
+    """Cuts a run where its sources go from one block of `size` points to the next. Yields the block
+    of each part, and the part itself, with an index that counts from the start of this block.
     """
     first, step, length = run
     while length:
@@ -125,7 +126,7 @@ def _by_owner(run: Run, size: int) -> Iterator[tuple[int, Run]]:
 
 
 def _points(run: Run) -> tuple[int, int]:
-    """Finds the first point that a run repeats, and the one after the last."""
+    """Finds the first point that a run repeats, and the point after the last one."""
     ends = run.first.index, run.first.index + run.step * (run.length - 1)
     return min(ends), max(ends) + 1
 

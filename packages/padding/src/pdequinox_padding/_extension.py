@@ -1,6 +1,7 @@
-"""Which grid point, with which sign, a field's extension repeats; pure functions on integers.
+"""Finds which grid point, with which sign, the extension of a field repeats; pure functions on
+integers.
 
-Over a pole, the point is on the opposite meridian: another line of the grid.
+Over a pole, the point is on the opposite meridian, which is another line of the grid.
 """
 
 from collections.abc import Iterable
@@ -14,12 +15,12 @@ from ._boundary import Kind
 
 
 class Source(NamedTuple):
-    """Says what a value of the extension is: `sign * x[index] + lower * v + upper * w`, where all
-    five are integers, or arrays of integers.
+    """Says what a value of the extension is: `sign * x[index] + lower * v + upper * w`. All five
+    fields are integers, or arrays of integers.
 
     `v` and `w` are the Dirichlet values at the two ends of the axis. A `sign` of 0 means that
-    the field does not enter; `index` is 0 then. Where `opposite` is 1, `x[index]` is meant on the
-    opposite meridian; else it is 0.
+    the field does not enter; `index` is then 0. `opposite` is 1 where `x[index]` is on the opposite
+    meridian, else 0.
     """
 
     index: int | np.ndarray
@@ -30,8 +31,8 @@ class Source(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Stands for `length` neighbouring values of the extension, the `index` of whose sources goes
-    up by `step` (-1, 0 or 1) from one to the next, while all else in `first` stays the same.
+    """Describes `length` neighbouring values of the extension. The `index` of their sources changes
+    by `step` (-1, 0 or 1) from one to the next; all else is as in `first`.
     """
 
     first: Source
@@ -39,30 +40,31 @@ class Run(NamedTuple):
     length: int
 
 
-# Between two mirrors, in half points t from the lower one, with the other at t = L: point j is at
-# t = 2j - A, where A = -(lower mirror), and L = 2(N-1) + (upper mirror) - A. The mirrors say
+# Between two mirrors, let t count half points from the lower one, with the upper one at t = L. Then
+# point j is at t = 2j - A, where A = -(lower mirror), and L = 2(N-1) + (upper mirror) - A. The
+# mirrors say
 #
-#     e(-t) = s_l e(t) + (1 - s_l) V    and    e(2L - t) = s_u e(t) + (1 - s_u) W,
+#     e(-t) = s_l e(t) + (1 - s_l) V    and    e(2L - t) = s_u e(t) + (1 - s_u) W.
 #
-# the latter with -t for t, and then the former, that a period on
+# The second equation for -t, and then the first, give one period further on
 #
 #     e(t + 2L) = s_u e(-t) + (1 - s_u) W = sigma e(t) + c,
-#     sigma = s_l s_u,    c = s_u (1 - s_l) V + (1 - s_u) W,
+#     sigma = s_l s_u,    c = s_u (1 - s_l) V + (1 - s_u) W.
 #
-# and so e(t + 2L q) = sigma^q e(t) + S_q c, where S_q = q if sigma = 1, and q mod 2 if it is -1,
-# for every integer q. An odd mirror on a point that is not stored (t = 0 or t = L) says that this
-# point has the wall's value. If L = 0, all points are images of the only one.
+# So e(t + 2L q) = sigma^q e(t) + S_q c for every integer q, where S_q = q if sigma = 1, and q mod 2
+# if sigma = -1. An odd mirror on a point that is not stored (t = 0 or t = L) says that this point
+# has the wall's value. If L = 0, all points are images of the only one.
 #
-# Each passage of a pole goes to the opposite meridian, so that e(t + 2L q) is there if the number
-# of passages is odd: p_l q + p_u q, and p_u more beyond t = L, with p = 1 for a pole, else 0.
+# Each passage over a pole leads to the opposite meridian. So e(t + 2L q) is there if the number of
+# passages is odd: it is p_l q + p_u q, and p_u more beyond t = L, with p = 1 for a pole, else 0.
 #
 # A vector on a pole may be stored, although the odd mirror there says that it is minus the one on
-# the opposite meridian. A row on a pole is therefore never taken as an image of itself: from above
-# it is reached through the upper mirror, from below through the lower one, and no further.
+# the opposite meridian. A row on a pole is therefore never taken as an image of itself: positions
+# above the axis reach it through the upper mirror only, those below through the lower one only.
 
 
 def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
-    """Finds what the extension of an axis of `size` points holds at every one of the positions."""
+    """Finds what the extension of an axis of `size` points holds at each of the positions."""
     j = np.asarray(positions, np.int64)
     nothing = np.zeros_like(j)
     low, up = ends
@@ -88,7 +90,7 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
         upper = swap * np.where(beyond, _jump(up), 0) + sums * _jump(up)
         opposite = (turns * (low.pole + up.pole) + beyond * up.pole) % 2
     else:
-        # What is moved by the one mirror that there may be cannot come back to it.
+        # At most one end has a mirror, so no point is mirrored twice.
         below, above = j < 0, j >= size
         point, sign, lower, upper = j, nothing + 1, nothing, nothing
         opposite = 1 * (below & low.pole) + 1 * (above & up.pole)
@@ -98,7 +100,7 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
         if up.mirror is not None:
             point = np.where(above, 2 * (size - 1) + up.mirror - j, j)
             sign, upper = np.where(above, up.sign, 1), np.where(above, _jump(up), 0)
-    # What is not on the grid now is the point on a mirror, or beyond an end that has none.
+    # A point that is still off the grid is on a mirror, or beyond an end that has no mirror.
     below = (point < 0) & ~_copies(low)
     above = (point >= size) & ~_copies(up)
     lower, upper = lower + np.where(below, sign, 0), upper + np.where(above, sign, 0)
@@ -108,33 +110,33 @@ def source(positions: ArrayLike, size: int, ends: tuple[Kind, Kind]) -> Source:
 
 
 def _jump(kind: Kind) -> int:
-    """Counts the wall values that the mirror adds; a pole has none."""
+    """Counts the wall values that the mirror adds; a pole adds none."""
     return 0 if kind.pole else 1 - kind.sign
 
 
 def _copies(kind: Kind) -> np.bool_:
-    """Tells whether all beyond this end is the end node's value."""
+    """Tells whether everything beyond this end is the end node's value."""
     return np.bool_(kind.mirror is None and kind.sign == 1)
 
 
 def _constant(size: int, ends: tuple[Kind, Kind]) -> bool:
-    """Tells whether all is the only point: not between poles, which take it from the opposite
-    meridian, nor beside a point on a wall that is not stored.
+    """Tells whether the whole extension is the axis's only point. It is not if there are poles,
+    which take it from the opposite meridian, or wall nodes that are not stored.
     """
     even = all(kind.sign == 1 and not kind.pole and kind.mirror != 2 for kind in ends)
     return size == 1 and even
 
 
 def _length(size: int, ends: tuple[Kind, Kind]) -> int:
-    """Finds twice the distance between the mirrors, which is in points the distance between two
-    images of the grid that are not reversed.
+    """Finds the distance between the mirrors in half points. It is also the distance, in points,
+    between two images of the grid that are not reversed.
     """
     return 2 * (size - 1) + ends[0].mirror + ends[1].mirror
 
 
 def period(size: int, ends: tuple[Kind, Kind]) -> int | None:
-    """Finds after how many points everything that enters the extension repeats, but for the growth
-    of wall values; `None` if it never does, or all is the same.
+    """Finds after how many points the extension repeats, apart from the growth by wall values;
+    `None` if it never does, or if it is constant.
     """
     if _constant(size, ends):
         return None
@@ -143,7 +145,7 @@ def period(size: int, ends: tuple[Kind, Kind]) -> int | None:
     if ends[0].mirror is None or ends[1].mirror is None:
         return None
     if any(kind.pole and kind.mirror == 0 for kind in ends):
-        return None  # A row on a pole is the image of no other.
+        return None  # A row on a pole is not an image of any other.
     alike = ends[0].sign == ends[1].sign and ends[0].pole == ends[1].pole
     return _length(size, ends) * (1 if alike else 2)
 
@@ -152,8 +154,8 @@ def period(size: int, ends: tuple[Kind, Kind]) -> int | None:
 def runs(start: int, stop: int, size: int, ends: tuple[Kind, Kind]) -> tuple[Run, ...]:
     """Finds the values of the extension at `start..stop-1`, in as few runs as possible.
 
-    The work is that of the number of runs: the grid and its images begin and end at known places,
-    and between two of these the index goes up by the same step.
+    The work is proportional to the number of runs: the grid and its images begin and end at known
+    places, and between two of these the index changes by a constant step.
     """
     if start >= stop:
         return ()
@@ -180,7 +182,7 @@ def runs(start: int, stop: int, size: int, ends: tuple[Kind, Kind]) -> tuple[Run
 
 
 def join(parts: Iterable[Run]) -> tuple[Run, ...]:
-    """Joins neighbouring runs to as few as possible, as if their points came one by one."""
+    """Joins neighbouring runs into as few as possible, as if their points came one by one."""
     result: list[Run] = []
     for part in parts:
         first, step, length = part

@@ -1,7 +1,7 @@
-"""`halo_pad`: the extension of a field that is split over devices.
+"""Defines `halo_pad`, which extends a field that is split over devices.
 
-Over a pole, a device needs the rows of the block half way around, which is one block of the devices
-that share the longitude, or, if these are odd in number, parts of two.
+Over a pole, a device needs the rows of the block half way around. If an even number of devices
+share the longitude, that is one block; if the number is odd, it is parts of two.
 """
 
 import functools
@@ -52,24 +52,24 @@ def halo_pad(
 ) -> Array:
     """Extends a device's block of a field as [`pdequinox_padding.pad`][] extends the whole field.
 
-    For functions that every device runs on its own block, inside of `jax.shard_map`. If the field
-    has `N = n P` points on an axis that is split evenly over `P` devices, and `e[j]` is its
-    extension to every integer `j`, then block `d` holds `e[d n], ..., e[(d + 1) n - 1]`, and the
+    It is for functions that every device runs on its own block, inside `jax.shard_map`. Let the
+    field have `N = n P` points on an axis that is split evenly over `P` devices, and let `e[j]` be
+    its extension to every integer `j`. Block `d` holds `e[d n], ..., e[(d + 1) n - 1]`, and the
     result holds
 
     `e[d n - lower], ..., e[(d + 1) n + upper - 1]`:
 
-    within the field the values of the neighbours, and beyond its ends what the boundary mode says.
+    values of the neighbours within the field, and values by the boundary mode beyond its ends.
 
-    The axes are extended one after the other, the first one first, so that corners are right. For
-    widths up to `n`, every width sends one message of so many points to the neighbour, by
-    `jax.lax.ppermute`; wider ones fetch what they need from the devices that have it. (The one
-    reflection that leaves the block at the width `n` is that of `"neumann"`, for one point more.)
-    Axes that are not split send nothing. Over a pole, the devices there also exchange these points
-    with the ones half way around it. The result is exactly linear in the field, affine with a
-    `value`; the transpose sends what the halos received back, and sums it up.
+    The axes are extended one after the other, starting with the first, so that corners are right.
+    For widths up to `n`, every width sends one message of that many points to the neighbour, by
+    `jax.lax.ppermute`; wider ones fetch what they need from the devices that have it. (The only
+    reflection that leaves the block at width `n` is that of `"neumann"`, by one point.) Axes that
+    are not split send nothing. Over a pole, the devices there also exchange these points with the
+    devices half way around it. The result is exactly linear in the field, and affine with a
+    `value`. The transpose sends back what the halos received, and sums it.
 
-    A "same" convolution with three taps per axis of a field that is split in two directions:
+    A "same" convolution with three taps per axis, on a field that is split in two directions, is:
 
     ```python
     def convolution(weight, block):
@@ -83,21 +83,20 @@ def halo_pad(
     **Arguments:**
 
     - `x`: The block, of shape `(*leading, n_1, ..., n_D)`.
-    - `widths`, `boundary_mode`, `value`: As in [`pdequinox_padding.pad`][]; the boundary is that of
-        the whole field. A mode or a `value` per channel is that of the channels of the block.
-    - `axis_names`: `D` entries, what a `jax.sharding.PartitionSpec` says of these axes: `None` for
-        an axis that is not split, the name of the mesh axis that it is split over, or a tuple of
-        names, the major one first.
+    - `widths`, `boundary_mode`, `value`: As in [`pdequinox_padding.pad`][]. The boundary is that of
+        the whole field. Modes and values per channel are for the channels of the block.
+    - `axis_names`: `D` entries, as a `jax.sharding.PartitionSpec` has them for these axes: `None`
+        for an axis that is not split, the name of the mesh axis over which it is split, or a tuple
+        of names, the major one first.
 
     **Returns:**
 
     An array of the dtype of `x` and of shape `(*leading, lower_1 + n_1 + upper_1, ...)`.
 
-    **Raises:** As [`pdequinox_padding.pad`][]; `TypeError` or `ValueError` for `axis_names` of
-    another form or length, for names that stand twice, and for names that are not bound where the
-    function is called. A tuple of names asks for the order of the axes in the mesh, which
-    `jax.shard_map` makes known, and `jax.sharding.use_abstract_mesh` elsewhere; without it,
-    `ValueError`.
+    **Raises:** As [`pdequinox_padding.pad`][]. Also `TypeError` or `ValueError` for `axis_names` of
+    another form or length, for repeated names, and for names that are not bound where the function
+    is called. A tuple of names needs the order of the axes in the mesh. `jax.shard_map` makes it
+    known, and so does `jax.sharding.use_abstract_mesh`; elsewhere there is a `ValueError`.
     """
     x, pairs, boundary, values = pad_arguments(x, widths, boundary_mode, value)
     _check_names(axis_names, len(pairs))
@@ -115,11 +114,11 @@ def extend_block(
     values: Sequence[WallPair] | None = None,
     channel_names: Sequence[str] = (),
 ) -> Array:
-    """Extends a device's block of a field as [`pdequinox_padding.halo_pad`][] does, without a
-    check. For `values`, see `extend`, which extends a whole field.
+    """Extends a device's block of a field as [`pdequinox_padding.halo_pad`][] does, without checks.
+    For `values`, see `extend`, which extends a whole field.
 
-    If the channels are split too, over the axes `channel_names` of the mesh, the channels of the
-    boundary are those of all devices.
+    If the channels are split too, over the mesh axes `channel_names`, the boundary has the channels
+    of all devices.
     """
     dtype = x.dtype
     blocks = [_blocks(entry) for entry in axis_names]
@@ -149,9 +148,9 @@ def _by_place_of_channels(
     values: Sequence[WallPair],
     names: Sequence[str],
 ) -> Array:
-    """Extends a block of channels that are split over devices. Which of them a device has, only it
-    knows: where their sources are in different places, it has an extension for each, and takes for
-    every channel that of its own place.
+    """Extends a block of channels that are split over devices. Which channels a device has is known
+    only when it runs. If their sources are in different places, it computes an extension for each
+    of these, and takes for every channel the one of its own place.
     """
     channel = x.ndim - len(widths) - 1
     counts = [count for count, _ in boundary.channels]
@@ -164,7 +163,7 @@ def _by_place_of_channels(
         here = [place == other for other in where]
         alike = [run for run, own in zip(boundary.channels, here, strict=True) if own]
         axes = extensions(x.ndim, widths, Boundary(alike[0][1], tuple(alike)), values)
-        # The number of each run among those of this place.
+        # The index of each run among the runs of this place.
         among = jnp.asarray(np.where(here, np.cumsum(here) - 1, 0))[run_of_channel]
         extended = extend_alike(x, axes, among)
         if result is None:
@@ -177,9 +176,9 @@ def _by_place_of_channels(
 
 
 class Blocks(NamedTuple):
-    """Says how an axis is split: over which axes of the mesh, the major one first, without those of
-    one device; the same in their order in the mesh; and the number that `ppermute`, for the latter,
-    gives to the device of every block.
+    """Says how an axis is split: `names` are the axes of the mesh over which it is split, the major
+    one first, without axes of one device; `ordered` are the same names in the order of the mesh;
+    `devices` holds, for every block, the number that `ppermute` over `ordered` gives to its device.
     """
 
     names: tuple[str, ...]
@@ -189,9 +188,9 @@ class Blocks(NamedTuple):
 
 def _check_names(axis_names: Any, num_spatial_dims: int) -> None:
     allowed = (
-        f"`axis_names` must be a sequence of one entry per padded axis ({num_spatial_dims} here), "
-        "each None, the name of a mesh axis or a tuple of names, all of them different and bound "
-        f"where `halo_pad` is called, as inside of `jax.shard_map`: got {axis_names!r}"
+        f"`axis_names` must be a sequence with one entry per padded axis ({num_spatial_dims} "
+        "here), each None, the name of a mesh axis or a tuple of names; all names must differ, and "
+        f"be bound where `halo_pad` is called, as inside `jax.shard_map`: got {axis_names!r}"
     )
     if not isinstance(axis_names, Sequence) or isinstance(axis_names, str):
         raise TypeError(f"{allowed}.")
@@ -202,7 +201,7 @@ def _check_names(axis_names: Any, num_spatial_dims: int) -> None:
         if not isinstance(name, str):
             raise TypeError(f"{allowed}, where {name!r} is not a name.")
         if name in known:
-            raise ValueError(f"{allowed}, where {name!r} stands twice.")
+            raise ValueError(f"{allowed}, where {name!r} appears twice.")
         known.add(name)
         try:
             lax.axis_size(name)
@@ -218,7 +217,7 @@ def _listed(entry: Any) -> tuple[Any, ...]:
 
 
 def _blocks(entry: str | Sequence[str] | None) -> Blocks:
-    """Finds the blocks of an axis that is split over these axes of the mesh."""
+    """Finds the blocks of an axis that is split over the mesh axes in `entry`."""
     sizes = {name: lax.axis_size(name) for name in _listed(entry)}
     names = tuple(name for name, size in sizes.items() if size > 1)
     if len(names) < 2:
@@ -227,12 +226,12 @@ def _blocks(entry: str | Sequence[str] | None) -> Blocks:
         ordered = tuple(n for n in jax.sharding.get_abstract_mesh().axis_names if n in names)
     if len(ordered) < len(names):
         raise ValueError(
-            f"`axis_names` has a tuple of names, {entry!r}, of which the order in the mesh is not "
-            "known here: it is inside of `jax.shard_map`, and inside of "
+            f"`axis_names` must not have a tuple of names, here {entry!r}, where their order in "
+            "the mesh is not known. It is known inside `jax.shard_map`, and inside "
             "`jax.sharding.use_abstract_mesh`."
         )
-    # Block number `i`, counted with the first name as the major one, is on the device whose
-    # coordinates along the names are its digits; `ppermute` counts with the mesh's first as major.
+    # Blocks are numbered with the first name as the major one: the digits of a block's number are
+    # the coordinates of its device. `ppermute` numbers devices with the mesh's first axis as major.
     numbers = np.arange(math.prod(sizes[n] for n in names)).reshape([sizes[n] for n in ordered])
     devices = numbers.transpose([ordered.index(n) for n in names]).ravel()
     return Blocks(names, ordered, tuple(devices.tolist()))
@@ -246,8 +245,8 @@ def _extend_axis(
     sent_dtype: Any,
     run_of_channel: Any,
 ) -> Array:
-    """Extends one axis, of which the device has one of the `blocks`; `around` are those of the axis
-    that goes around the poles.
+    """Extends one axis, of which the device holds one of the `blocks`. `around` has the blocks of
+    the axis that goes around the poles.
     """
     axis, widths, ends, values, *_ = extension
     names, ordered, devices = blocks
@@ -294,8 +293,8 @@ def _extend_axis(
 def _signs_of_blocks(
     places: np.ndarray, size: int, count: int, here: Any, extension: AxisExtension
 ) -> Signs:
-    """Finds the signs at these places of a block, counted from its first point: the same for all
-    blocks, or those of this one.
+    """Finds the signs at these places of a block, counted from its first point: one table if all
+    blocks have the same signs, else that of this block.
     """
     of_blocks = [signs_of(block * size + places, size * count, extension) for block in range(count)]
     tables = (np.stack(column) for column in zip(*of_blocks, strict=True))
@@ -311,8 +310,8 @@ def _pieces(
     names: tuple[str, ...],
     opposite: Any,
 ) -> list[Array]:
-    """Takes what this device has at one side of its block: the devices at the ends of the field
-    have something else there than the others.
+    """Takes what this device has at one side of its block. Devices at the ends of the field have
+    something else there than the others.
     """
     (result, _), *others = (
         (
@@ -340,13 +339,13 @@ def _from_opposite_blocks(
     where: tuple[int, ...],
     sent_dtype: Any,
 ) -> Array:
-    """Takes a piece of a block from half way around the pole, on the devices that are `where` along
-    the axis which is extended.
+    """Takes a piece of a block from half way around the pole, on the devices whose places along the
+    extended axis are in `where`.
 
-    With `P` blocks of `n` points around it, half way are `P n / 2` points: `P/2` blocks if `P` is
-    even, and else `(P-1)/2` and one half. Blocks are there already extended by `l` and `u`
-    points. So the first `l + n/2` places of block `d` are from `n/2` on in block `d + (P-1)/2`, and
-    the others from `l` on in the one after it.
+    With `P` blocks of `n` points around the pole, half way is `P n / 2` points: `P/2` blocks if `P`
+    is even, else `(P-1)/2` blocks and a half. The blocks are already extended by `l` and `u` points
+    there. So, if `P` is odd, the first `l + n/2` places of block `d` start at place `n/2` of block
+    `d + (P-1)/2`, and the others start at place `l` of the block after it.
     """
     axis, lower, upper = extension.ring
     count = len(around.devices)

@@ -1,7 +1,7 @@
-"""`pad`: the extension of a field over its boundary, as slices and concatenations.
+"""Defines `pad`, which extends a field over its boundary by slices and concatenations.
 
-Channels whose sources are in the same places are extended together, and get their own signs and
-wall values in what was added; others are extended apart.
+Channels whose sources are in the same places are extended together; the added points then get each
+channel's signs and wall values. Other channels are extended separately.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,16 +24,16 @@ from ._same import Pairs
 
 
 WallValue: TypeAlias = ArrayLike | tuple["WallValue", ...] | None
-"""What `value` may be: a value for all walls, or a tuple with one entry per axis, each a value or a
-pair of them; `None` is 0.
+"""Describes what `value` may be: one value for all walls, or a tuple with one entry per axis, each
+a value or a pair of values; `None` means 0.
 """
 
 AxisWidths: TypeAlias = Sequence[SupportsIndex | Sequence[SupportsIndex]]
-"""What `widths` may be: one entry per axis, each an integer or a pair of them."""
+"""Describes what `widths` may be: one entry per axis, each an integer or a pair of integers."""
 
 WallPair: TypeAlias = tuple[Array | None, Array | None]
 
-# An axis is put together from so many pieces at most. Longer extensions repeat a period of it.
+# An axis is put together from at most this many pieces. Longer extensions repeat one period.
 _MOST_PIECES = 16
 
 _WITH_VALUE = [kind.name for kind in KINDS.values() if kind.takes_value]
@@ -48,71 +48,70 @@ def pad(
 ) -> Array:
     """Extends the trailing axes of an array over the boundary of the grid.
 
-    With `x[0..N-1]` one axis and `e[j]` its extension to every integer `j`:
+    Let `x[0..N-1]` be one axis, and `e[j]` its extension to every integer `j`:
 
     - `"periodic"`: `e[j] = x[j mod N]`. For periodic domains.
-    - `"zeros"` or `"dirichlet"`: 0 outside. For fields that vanish outside of the grid.
+    - `"zeros"` or `"dirichlet"`: 0 outside. For fields that vanish outside the grid.
     - `"neumann_node"` or `"neumann"`: even about the end nodes, `e[-j] = x[j]` and
         `e[N-1+j] = x[N-1-j]`. For no flux through walls with nodes on them.
     - `"neumann_cell"`: even about the end faces, `e[-1-j] = x[j]` and `e[N+j] = x[N-1-j]`. For no
         flux through the walls of a cell-centred grid.
     - `"dirichlet_node"`: odd about wall nodes that are not stored, `e[-1] = 0`, `e[-2-j] = -x[j]`,
-        `e[N] = 0` and `e[N+1+j] = -x[N-1-j]`. For the value 0 on walls whose nodes the grid lacks.
+        `e[N] = 0` and `e[N+1+j] = -x[N-1-j]`. For the value 0 on walls whose nodes are not stored.
     - `"dirichlet_cell"`: odd about the end faces, `e[-1-j] = -x[j]` and `e[N+j] = -x[N-1-j]`. For
         the value 0 on the walls of a cell-centred grid.
-    - `"outflow"`: `x[0]` before, `x[N-1]` after. For open boundaries.
+    - `"outflow"`: `x[0]` below, `x[N-1]` above. For open boundaries.
 
-    On latitude-longitude grids, with an even number `K` of points around the pole on the periodic
-    axis, the other ends may be poles. With `k` counting the points around it:
+    On latitude-longitude grids, the ends of the other axes may be poles. The longitude is the
+    periodic axis; it has an even number `K` of points, which `k` counts:
 
-    - `"pole_cell"`: `e[-1-j, k] = x[j, (k + K/2) mod K]`, the same at the upper end. For scalars on
-        grids without points on the pole.
+    - `"pole_cell"`: `e[-1-j, k] = x[j, (k + K/2) mod K]`, and likewise at the upper end. For
+        scalars on grids without points on the pole.
     - `"pole_cell_odd"`: the same with a minus sign. For the components of vectors, whose unit
-        vectors turn around over the pole.
-    - `"pole_node"`: `e[-j, k] = x[j, (k + K/2) mod K]`, the same at the upper end. For scalars on
-        grids with a row of points on the pole.
+        vectors reverse across the pole.
+    - `"pole_node"`: `e[-j, k] = x[j, (k + K/2) mod K]`, and likewise at the upper end. For scalars
+        on grids with a row of points on the pole.
     - `"pole_node_odd"`: the same with a minus sign.
 
-    In the codes that users come from, plain "Dirichlet" and "Neumann" on a cell-centred grid mean
-    what is called `"dirichlet_cell"` and `"neumann_cell"` here.
+    On cell-centred grids, many codes call `"dirichlet_cell"` and `"neumann_cell"` simply
+    "Dirichlet" and "Neumann".
 
-    Extensions repeat, however short the axis and wide the padding. Where the modes at the two ends
-    differ, each end's formula is applied in turn. (Symmetric extensions of all kinds: S. A.
-    Martucci, "Symmetric convolution and the discrete sine and cosine transforms", IEEE Trans.
-    Signal Process. 42, 1994.)
+    Extensions repeat, so any width works on any axis, however short. Where the modes at the two
+    ends differ, the formulas of the two ends are applied in turn. (Symmetric extensions of all
+    kinds: S. A. Martucci, "Symmetric convolution and the discrete sine and cosine transforms", IEEE
+    Trans. Signal Process. 42, 1994.)
 
-    The axes are extended one after the other, the first one first. The result is exactly linear
-    in `x`, affine with a `value`. In half precision, the transpose sums up in float32.
+    The axes are extended one after the other, starting with the first. The result is exactly linear
+    in `x`, and affine with a `value`. In half precision, the transpose sums in float32.
 
-    An axis whose size `jax.export` has left open is extended where JAX can decide that the widths
-    stay within the first image: by `"zeros"` and `"outflow"` always, by other modes if a constraint
-    such as `n >= 4` says so.
+    An axis whose size `jax.export` leaves open can be extended if JAX can decide that the widths
+    stay within the first image. It always can for `"zeros"` and `"outflow"`; for other modes it
+    needs a constraint such as `n >= 4`.
 
     **Arguments:**
 
-    - `x`: An array of shape `(*leading, N_1, ..., N_D)`, usually `(channels, N_1, ..., N_D)`, and
-        of any dtype; of a signed one, where an extension is odd.
+    - `x`: An array of shape `(*leading, N_1, ..., N_D)`, usually `(channels, N_1, ..., N_D)`. Any
+        dtype will do, but an odd extension needs a signed one.
     - `widths`: `D` entries, one per padded axis, each an integer or a pair `(lower, upper)` of
         integers, at least 0: the number of points to add at the two ends.
-    - `boundary_mode`: A name for every axis, or a sequence of `D` entries, each a name or a pair
-        `(lower, upper)` of names. See [`pdequinox_padding.parse_boundary_mode`][]. One of them for
-        every run of channels, the axis before the padded ones, goes in
-        [`pdequinox_padding.per_channel`][].
-    - `value`: The Dirichlet value `v` of inhomogeneous walls, in the units of the field; `None` is
-        0. For `"dirichlet"` it is the constant outside. For `"dirichlet_node"` and
-        `"dirichlet_cell"` it is the wall value that the odd extension is taken about, so that
-        `-x` above becomes `2 v - x` and the wall node holds `v`. A scalar, or an array or list
-        that broadcasts against the leading axes: one value per channel, usually, of shape
-        `(channels,)` or `(channels, 1, ..., 1)`. A tuple is never that: it has `D` entries, one
-        per axis, each `None`, a value, or a tuple of the two at the lower and the upper end.
+    - `boundary_mode`: One name for all axes, or a sequence of `D` entries, each a name or a pair
+        `(lower, upper)` of names. See [`pdequinox_padding.parse_boundary_mode`][]. If channels (the
+        axis before the padded ones) have different modes, use [`pdequinox_padding.per_channel`][].
+    - `value`: The Dirichlet value `v` of inhomogeneous walls, in the units of the field; `None`
+        means 0. For `"dirichlet"` it is the constant outside. For `"dirichlet_node"` and
+        `"dirichlet_cell"` it is the wall value about which the extension is odd: `-x` above becomes
+        `2 v - x`, and the wall node holds `v`. The value is a scalar, or an array or list that
+        broadcasts against the leading axes: usually one number per channel, of shape `(channels,)`
+        or `(channels, 1, ..., 1)`. A tuple has another meaning: it has `D` entries, one per axis,
+        each `None`, a value, or a tuple of the values at the lower and the upper end.
 
     **Returns:**
 
     An array of the dtype of `x` and of shape `(*leading, lower_1 + N_1 + upper_1, ...)`.
 
     **Raises:** `ValueError` or `TypeError` for widths, modes and values that do not fit `x`, for
-    modes of another number of channels, for axes without points, and for an odd number of points
-    around a pole. For open sizes, JAX's error if it cannot decide.
+    modes with another number of channels, for axes without points, and for an odd number of points
+    around a pole. JAX raises its own error if it cannot decide about an open size.
     """
     x, pairs, boundary, values = pad_arguments(x, widths, boundary_mode, value)
     boundary.check_points(x.shape[x.ndim - len(pairs) :])
@@ -126,18 +125,18 @@ def extend(
     boundary: Boundary,
     values: Sequence[WallPair] | None = None,
 ) -> Array:
-    """Extends the trailing axes of an array as [`pdequinox_padding.pad`][] does, without a check.
+    """Extends the trailing axes of an array as [`pdequinox_padding.pad`][] does, without checks.
 
-    One program, so that calls outside of `jax.jit` send no numbers to the device; part of the
-    program around it, if there is one.
+    It is one program, so that calls outside `jax.jit` send no numbers to the device. Inside another
+    program it becomes part of that program.
 
     **Arguments:**
 
     - `x`: The array.
-    - `widths`: A pair of integers for every axis of the boundary, the last ones of `x`.
+    - `widths`: A pair of integers for every axis of the boundary; these are the last axes of `x`.
     - `boundary`: The boundary of these axes.
-    - `values`: For every axis the wall values at its two ends, of the rank of `x`, with 1 for the
-        size of these axes; `None` where there is none.
+    - `values`: For every axis, the wall values at its two ends. Each has the rank of `x`, with size
+        1 on these axes, or is `None` if there is no value.
     """
     dtype = x.dtype
     x, values = prepare(x, widths, boundary, values)
@@ -153,12 +152,12 @@ class Ring(NamedTuple):
 
 
 class AxisExtension(NamedTuple):
-    """Says how one axis is extended: which, by what widths, and what is beyond its ends, with the
-    wall values there.
+    """Says how one axis is extended: which axis, by what widths, and what is beyond its ends, with
+    the wall values there.
 
-    If not all channels have the same signs there, `channels` has the `ends` of each run of them,
-    which are counted along the axis `channel`; `ends` are those of the first. If there are poles,
-    `ring` is what goes around them.
+    `ends` are those of the first run of channels. If other runs have other signs there, `channels`
+    has the `ends` of every run, counted along the axis `channel`; else it is empty. If there are
+    poles, `ring` is the axis that goes around them.
     """
 
     axis: int
@@ -180,9 +179,9 @@ def prepare(
 ) -> tuple[Array, list[WallPair]]:
     """Converts the field and its wall values to the dtype in which the transpose sums.
 
-    The transpose sums what goes to the images of a point, to a wall value, and to the `neighbours`
-    of a block. The extension itself is exact in either dtype, except with wall values, where it is
-    rounded once.
+    The transpose sums over the images of a point, over all uses of a wall value, and, if there are
+    `neighbours`, over the blocks that a point is sent to. The extension itself is exact in either
+    dtype, except with wall values, where it is rounded once.
     """
     values = ((None, None),) * len(widths) if values is None else values
     summed = neighbours or any(
@@ -199,8 +198,8 @@ def prepare(
 
 
 def places(boundary: Boundary, widths: Pairs) -> list[tuple[Any, ...]]:
-    """Lists, for each run of channels, where the sources of its extension by these widths are. What
-    is beyond one end of a short axis goes on to the other one.
+    """Lists, for each run of channels, where the sources of its extension by these widths are. Both
+    ends count, even if one width is 0: on a short axis, one extension reaches the other end.
     """
     return [
         tuple(
@@ -218,10 +217,11 @@ def by_place(
     boundary: Boundary,
     values: Sequence[WallPair],
 ) -> Array:
-    """Extends neighbouring channels together whose sources are in the same places, others apart.
+    """Extends neighbouring channels together if their sources are in the same places, and others
+    separately.
 
-    Adds to the widths of an axis what is beyond its ends, for each such run of channels, in the
-    order of the axes.
+    Calls `extend_alike` for each such stretch of channels, with their part of the field and the
+    extensions of its axes, in order.
     """
     if len(boundary.parts) == 1 or len(set(where := places(boundary, widths))) == 1:
         return extend_alike(x, extensions(x.ndim, widths, boundary, values))
@@ -245,8 +245,8 @@ def by_place(
 def extensions(
     ndim: int, widths: Pairs, boundary: Boundary, values: Sequence[WallPair]
 ) -> list[AxisExtension]:
-    """Lists how the axes of a field are extended in turn, whose channels have their sources in the
-    same places.
+    """Lists how to extend, in turn, the axes of a field whose channels all have their sources in
+    the same places.
     """
     first = ndim - len(widths)
     result = []
@@ -283,8 +283,8 @@ def pad_arguments(
         raise ValueError(f"`x` must have at least one point on every padded axis, got {x.shape}.")
     if boundary.channels and not leading:
         raise ValueError(
-            "`x` must have an axis of channels before the padded ones, which `per_channel` gives "
-            f"their modes, got shape {x.shape} for {num_spatial_dims} entries of `widths`."
+                "`x` must have a channel axis before the padded axes, because `per_channel` gives "
+                f"a mode to each, got shape {x.shape} for {num_spatial_dims} entries of `widths`."
         )
     boundary.check_channels(*leading[-1:] or (None,))
     odd = sorted(
@@ -301,8 +301,8 @@ def _number_of_axes(widths: Any, x: Array) -> int:
     except TypeError:
         number = None
     allowed = (
-        "`widths` must be a sequence of one entry per padded axis, of which `x` of shape "
-        f"{x.shape} has at most {x.ndim}, got {widths!r}."
+        f"`widths` must be a sequence with one entry per padded axis, at most {x.ndim} for `x` of "
+        f"shape {x.shape}, got {widths!r}."
     )
     if number is None:
         raise TypeError(allowed)
@@ -317,10 +317,10 @@ def _rank_of_dtype(x: Array) -> int:
 
 
 def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ...]:
-    """Finds the `value` at the two ends of every axis; `None` where it is 0, or has no wall.
+    """Finds the wall value at the two ends of every axis; `None` if it is 0 or there is none.
 
-    A value for all ends is taken by the walls that there are. One that a tuple gives to an axis or
-    an end must have a wall there.
+    A value for all ends applies to the walls that exist. A value that a tuple gives to one axis or
+    one end must have a wall there.
     """
 
     def split(entry: Any, number: int, what: str) -> tuple[Any, ...]:
@@ -333,7 +333,7 @@ def _wall_values(value: Any, boundary: Boundary, x: Array) -> tuple[WallPair, ..
         return entry
 
     num_spatial_dims, result = len(boundary.axes), []
-    # One array for all uses of a value, whose gradients are summed before they are rounded.
+    # A value that is used several times is one array: its gradients are summed before rounding.
     walls_of: dict[int, Array] = {}
     for axis, entry in enumerate(split(value, num_spatial_dims, "padded axis")):
         pair = split(entry, 2, "end of an axis")
@@ -380,13 +380,13 @@ def _wall_value(value: Any, x: Array, num_spatial_dims: int) -> Array:
     if missing < 0 or any(n not in (1, m) for n, m in zip(shape, leading[missing:], strict=True)):
         raise ValueError(
             f"`value` must be a scalar or broadcast against the leading axes of `x`, {leading}, "
-            f"got shape {wall.shape}; one value per axis or end goes in a tuple."
+            f"got shape {wall.shape}; use a tuple for one value per axis or end."
         )
     return wall.reshape((1,) * missing + shape + ones).astype(sum_dtype(x.dtype))
 
 
 def extend_axis(x: Array, extension: AxisExtension) -> Array:
-    """Extends one axis of a whole field, as [`pdequinox_padding.pad`][] says."""
+    """Extends one axis of a whole field, as [`pdequinox_padding.pad`][] describes."""
     axis, widths, ends, values, *_ = extension
     lower, upper = widths
     size = x.shape[axis]
@@ -419,12 +419,12 @@ def extend_axis(x: Array, extension: AxisExtension) -> Array:
 
 
 def _joined(x: Array, beyond: Sequence[Sequence[Array]], extension: AxisExtension) -> Array:
-    """Puts what is beyond the two ends of an axis around a field, with each channel's signs."""
+    """Joins a field and what is beyond the two ends of one axis, with each channel's signs."""
     axis, widths, *_ = extension
     below, above = beyond
     if extension.channels:
         size = x.shape[axis]
-        # Of an open size, all is within the first image, as for any other that is long enough.
+        # With an open size, everything is within the first image, as on any axis long enough.
         size = size if isinstance(size, int) else _long_enough(widths)
         places = np.arange(-widths[0], 0), np.arange(size, size + widths[1])
         below, above = (
@@ -437,9 +437,9 @@ def _joined(x: Array, beyond: Sequence[Sequence[Array]], extension: AxisExtensio
 
 
 class Signs(NamedTuple):
-    """Says by what each run of channels differs, at every place along an axis, from the field
-    extended by the ends of the first run without wall values: by the factor `sign`, and by so many
-    `lower` and `upper` wall values. All are of shape `(runs, places)`.
+    """Says how each run of channels differs, at every place along an axis, from the field extended
+    by the ends of the first run without wall values: it is `sign` times that, plus `lower` and
+    `upper` times the wall values. All have shape `(runs, places)`.
     """
 
     sign: Any
@@ -448,7 +448,7 @@ class Signs(NamedTuple):
 
 
 def signs_of(places: np.ndarray, size: int, extension: AxisExtension) -> Signs:
-    """Finds the signs of all runs of channels at these places of an axis of so many points."""
+    """Finds the signs of all runs of channels at these places of an axis of `size` points."""
     found = [source(places, size, ends) for _, ends in extension.channels]
     column = lambda name: np.stack([getattr(each, name) for each in found])
     return Signs(column("sign") * found[0].sign, column("lower"), column("upper"))
@@ -459,8 +459,8 @@ def with_signs(
 ) -> Array:
     """Gives each channel of a piece of the extension its own signs and wall values.
 
-    `run_of_channel` counts, for every channel, the run that it belongs to; by default, the runs
-    follow each other.
+    `run_of_channel` holds, for every channel, the index of its run; by default, the runs follow
+    each other.
     """
     axis, channel = extension.axis, extension.channel
     if run_of_channel is None:
@@ -492,11 +492,11 @@ def _all(table: Any, value: int) -> bool:
 
 
 def on_opposite_meridian(piece: Array, ring: Ring) -> Array:
-    """Takes a piece of the field half way around the pole.
+    """Takes a piece of the field from half way around the pole.
 
-    With `K` points around it, of which `h = K/2` are half, and `l` and `u` more that repeat them
-    beyond the two ends, place `k` of the result, `-l <= k < K + u`, is place `k + h` if `k < h`,
-    and place `k - h`, which holds the same, beyond.
+    The axis around the pole has `K` points, with `h = K/2`, and is extended by `l` and `u` points
+    that repeat them. Place `k` of the result, `-l <= k < K + u`, is place `k + h` of the piece if
+    `k < h`, and else place `k - h`, which holds the same value.
     """
     axis, lower, upper = ring
     half = (piece.shape[axis] - lower - upper) // 2
@@ -506,18 +506,18 @@ def on_opposite_meridian(piece: Array, ring: Ring) -> Array:
 
 
 def _long_enough(widths: tuple[int, int]) -> int:
-    """Gives a size of which these widths stay within the first image."""
+    """Gives a size for which these widths stay within the first image."""
     return 2 * sum(widths) + 4
 
 
 def _runs_of_open_size(
     widths: tuple[int, int], size: Any, ends: tuple[Kind, Kind]
 ) -> tuple[list[Run], list[Run]]:
-    """Finds the runs below and above an axis whose size `jax.export` has left open.
+    """Finds the runs below and above an axis whose size `jax.export` leaves open.
 
-    Within the first image, or the first turn, they are those of any other axis that is long enough,
-    but for the distance between what is counted from the lower and from the upper end. Whether
-    this axis is long enough, JAX decides by the constraints on its size, or says that it cannot.
+    Within the first image, or the first turn, they are the runs of any axis that is long enough,
+    except that indices near the upper end move with the size. JAX decides from the constraints on
+    the size whether this axis is long enough, or says that it cannot decide.
     """
     for width, kind in zip(widths, ends, strict=True):
         reach = 0 if kind.wraps else None if kind.mirror is None else kind.mirror - 1
@@ -546,8 +546,8 @@ def _repeat_period(
     every: int,
     opposite: Callable[[Array], Array],
 ) -> Array:
-    """Extends one axis by copies of one period of its extension, to which every period adds what
-    two walls of different values add.
+    """Extends one axis by copies of one period of its extension. From each copy to the next, the
+    values grow by what two walls of different values add in a period.
     """
     size = x.shape[axis]
     start, total = -widths[0], widths[0] + size + widths[1]
@@ -570,8 +570,8 @@ def _repeat_period(
 def values_of(
     run: Run, x: Array, axis: int, values: WallPair, opposite: Callable[[Array], Array]
 ) -> Array:
-    """Takes the values of the extension in `run`, whose sources are points of `x`, some of them
-    where `opposite` takes them from.
+    """Takes the values of the extension in `run` from their sources. These are points of `x`;
+    `opposite` takes those on the opposite meridian.
     """
     first, step, length = run
     shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
@@ -596,8 +596,8 @@ def values_of(
 
 
 def _slice(x: Array, start: Any, stop: Any, axis: int) -> Array:
-    """Takes a slice of one axis. `jax.lax.slice_in_dim` does not for open sizes, which it compares
-    with 0.
+    """Takes a slice of one axis. `jax.lax.slice_in_dim` compares the size with 0, which fails for
+    open sizes.
     """
     starts, stops = [0] * x.ndim, list(x.shape)
     starts[axis], stops[axis] = start, stop

@@ -1,17 +1,18 @@
-"""Padding arithmetic of "same" convolutions and of their transposes; pure functions on integers."""
+"""Computes the padding of "same" convolutions and of their transposes; pure functions on integers.
+"""
 
 from collections.abc import Sequence
 from typing import TypeAlias
 
 
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
-"""Two integers for every axis, one for each of its ends."""
+"""Holds two integers for every axis, one for each of its ends."""
 
 
 def same_padding(kernel_size: Sequence[int], dilation: Sequence[int]) -> Pairs:
-    """Finds by how many points a convolution reads beyond the two ends of each axis.
+    """Finds by how many points a "same" convolution reads beyond the two ends of each axis.
 
-    With `k` the kernel size and `d` the dilation of an axis, the pair is
+    For an axis with kernel size `k` and dilation `d`, the pair is
     `((k - 1) // 2 * d, k // 2 * d)`: tap `t` of output `i` reads the field at
     `i * stride + (t - (k - 1) // 2) * d`. Even kernels have their extra tap on the upper side.
     With this padding, an axis of `N` points has `ceil(N / stride)` outputs.
@@ -34,27 +35,27 @@ def transposed_widths(
     output_padding: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[Pairs, Pairs]:
-    """Finds by how many points the input of a transposed convolution is extended before and after
-    `stride - 1` zeros are put between its points.
+    """Finds how to extend the input of a transposed convolution, before and after `stride - 1`
+    zeros are put between its points.
 
     The transpose of a convolution with padding `(l, u)` is an ordinary convolution over the
     zero-interleaved field, extended by `(k - 1) * d - l` below and `(k - 1) * d - u + o` above
     (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning",
-    https://arxiv.org/abs/1603.07285, Relationship 14). Of every `stride` points beyond an end, one
+    https://arxiv.org/abs/1603.07285, Relationship 14). Beyond an end, one of every `stride` points
     belongs to the field's own extension, so a width `w` on the fine grid takes `w // stride`
     points of that extension, and `w % stride` zeros beyond them.
 
     **Arguments:**
 
     - `kernel_size`, `stride`, `output_padding`, `dilation`: One integer per axis, not checked.
-    - `padding`: One `(lower, upper)` pair per axis, the padding of the convolution that is
-        transposed; [`pdequinox_padding.same_padding`][] for a "same" convolution.
+    - `padding`: One `(lower, upper)` pair per axis: the padding of the convolution that is
+        transposed. For a "same" convolution, use [`pdequinox_padding.same_padding`][].
 
     **Returns:**
 
     Two tuples of `(lower, upper)` pairs: the points of the extension to add before the
     interleaving, and the zeros to add after it. The latter are negative where `padding` is larger
-    than `(k - 1) * d`: so many points are cut off.
+    than `(k - 1) * d`: then that many points are cut off.
     """
     before, after = [], []
     for k, s, (lower, upper), o, d in zip(
