@@ -1,5 +1,6 @@
-"""Measures what modes per channel and poles cost: the time of a layer with them, over that of the
-same layer with one mode for all channels, in context, on the JAX at hand and on the newest.
+"""Measures what modes per channel and poles cost: the time of a layer with them, divided by the
+time of the same layer with one mode for all channels. Layers are in context, on the JAX at hand and
+on the newest.
 """
 
 import signal
@@ -14,12 +15,12 @@ from tables import PASSES
 from turns import measure, processes, SETTINGS, VERSIONS
 
 
-# Of every kind of `ours_channels`, what its time is divided by.
+# For every kind of `ours_channels`, the kind whose time its time is divided by.
 KINDS = {"signs": "uniform", "places": "uniform", "poles": "globe"}
 
 
 def rows() -> list[Row]:
-    """Layers that their boundary matters to, and others."""
+    """Lists layers whose time depends on their boundary, and others."""
     one = Row("PhysicsConv", "PhysicsConv", (1024,), batch=16)
     two = Row("PhysicsConv", "PhysicsConv", (64, 64))
     three = Row("PhysicsConv", "PhysicsConv", (32, 32, 32), (16, 16), batch=2)
@@ -37,7 +38,7 @@ def rows() -> list[Row]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     options = command_line(__doc__, VERSIONS).parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings = options.settings or VERSIONS

@@ -1,5 +1,5 @@
-"""Measures every rule of the choice of forms, on the jaxlib at hand and on the newest: in context,
-on the rows on which the rule rests, against the reference. The status is 1 unless all rules hold.
+"""Measures every rule that chooses a form, on the jaxlib at hand and on the newest: in context, on
+the rows on which the rule rests, against the reference. The status is 1 unless all rules hold.
 """
 
 import signal
@@ -16,7 +16,7 @@ from turns import measure, Process, processes, SETTINGS, VERSIONS
 from pdequinox_physconv._cpu.choice import RULES
 
 
-# A ratio below `report.LEAST` is measured again, in so many times the turns, before it counts.
+# A ratio below `report.LEAST` is measured again before it counts, in this many times the turns.
 AGAIN = 3
 
 # What takes turns: the form that the rule chooses, and the reference in its place.
@@ -30,8 +30,8 @@ def ratios_of(
     rounds: int,
     seconds: float,
 ) -> dict[str, float]:
-    """The time with the reference over the time with the rule, in every setting where the two are
-    different programs.
+    """Divides the time with the reference by the time with the rule, in every setting where the two
+    are different programs.
     """
     forms = {"rule": RULES[index].form, "reference": "reference"}
     programs = {
@@ -55,7 +55,7 @@ def entry_of(
     rounds: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """A rule: `entry["ratios"][setting][pass][row]`."""
+    """Measures a rule: the result has `entry["ratios"][setting][pass][row]`."""
     rule = RULES[index]
     ratios: dict[str, Any] = {s: {what: {} for what in PASSES} for s, _ in libraries}
     for title in rule.rows:
@@ -68,7 +68,7 @@ def entry_of(
 
 
 def main() -> int:
-    """The command line."""
+    """Runs the command line."""
     options = command_line(__doc__, VERSIONS).parse_args()
     chosen = [i for i, r in enumerate(RULES) if any(text in r.form for text in options.only)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -14,7 +14,7 @@ from tables import PASSES
 from turns import measure, processes, Setting, VERSIONS
 
 
-# A row of every kind.
+# One row of every kind.
 ROWS = (
     "PhysicsConv: 1-D 1024, 32, k=3, batch 16",
     "PhysicsConv: 2-D 64^2, 32, k=3, batch 8",
@@ -36,7 +36,7 @@ FLAGS = {
     "no threads in Eigen": "--xla_cpu_multi_thread_eigen=false",
 }
 
-# As processes are by default.
+# The setting of a process by default.
 PLAIN = Setting("plain", keeps_memory=False)
 
 OTHERS = {
@@ -46,7 +46,7 @@ OTHERS = {
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     options = command_line(__doc__, VERSIONS).parse_args()
     known = {row.title: row for row in (*convolutions(), *spectral())}
     rows = [known[title] for title in ROWS if any(text in title for text in options.only)]

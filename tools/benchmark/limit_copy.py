@@ -1,4 +1,4 @@
-"""The numbers of a row, read and written once."""
+"""Reads and writes the numbers of a row once: a limit for any layer."""
 
 from limits import copy as prepare
 

@@ -1,4 +1,4 @@
-"""A forward and an inverse transform of the field of a row."""
+"""Transforms the field of a row and back: a limit for layers that transform the whole field."""
 
 from limits import transforms as prepare
 

@@ -1,6 +1,6 @@
-"""What no layer can beat: the operations as one product of two square matrices, and the numbers
-read and written once. A training step has three convolutions, and reads and writes gradients too.
-And what no layer can beat that transforms the whole field: a transform and its inverse.
+"""Measures what no layer can beat: the operations as one product of two square matrices, and the
+numbers read and written once. A training step has three convolutions, and reads and writes
+gradients too. No layer that transforms the whole field can beat a transform and its inverse.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from with_jax import program
 
 
 def product(task: Task) -> Any:
-    """A product of square matrices."""
+    """Multiplies square matrices."""
     row = task.row
     if row.group in ("networks", "scans"):
         raise UnsupportedError("of layers only")
@@ -24,7 +24,7 @@ def product(task: Task) -> Any:
 
 
 def copy(task: Task) -> Any:
-    """A read of half of the numbers, and a write of as many."""
+    """Reads half of the numbers, and writes as many."""
     row = task.row
     if row.group in ("networks", "scans"):
         raise UnsupportedError("of layers only")
@@ -34,7 +34,7 @@ def copy(task: Task) -> Any:
 
 
 def transforms(task: Task) -> Any:
-    """`irfftn(rfftn(x))` of all channels."""
+    """Computes `irfftn(rfftn(x))` of all channels."""
     row = task.row
     if row.layer != "SpectralConv" or row.boundary_mode != "periodic" or row.transform:
         raise UnsupportedError("of periodic layers only")

@@ -1,4 +1,4 @@
-"""This project."""
+"""Makes the layers of this project for the benchmark."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from pdequinox_spectralconv import SpectralConv
 
 
 def make(row: Row, key: Any) -> eqx.Module:
-    """The layer of the row, or pdequinox's network with its layers replaced by these."""
+    """Makes the layer of the row, or pdequinox's network with its layers replaced by these."""
     if row.group == "networks":
         try:
             import peer_pdequinox
@@ -52,5 +52,5 @@ def make(row: Row, key: Any) -> eqx.Module:
 
 
 def prepare(task: Task) -> Any:
-    """See `worker.serve`."""
+    """Prepares a task, as `worker.serve` describes."""
     return prepare_with_jax(task, make)

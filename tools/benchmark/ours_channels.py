@@ -1,4 +1,4 @@
-"""This project, with boundary modes of several kinds on the same layer."""
+"""Makes layers of this project with boundary modes of several kinds on the same layer."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ CELLS, ODD, NODES = "neumann_cell", "dirichlet_cell", "neumann_node"
 
 
 def mode_of(row: Row, kind: str) -> BoundaryMode:
-    """The boundary mode of a kind: one for all channels; two that differ in their signs; two whose
-    sources are in different places; on a sphere, one for all channels as at walls, then scalars and
-    vectors over the poles.
+    """Gives the boundary mode of a kind: one for all channels; two that differ in their signs; two
+    whose sources are in different places; on a sphere, one for all channels as at walls, or one for
+    scalars and one for vectors over the poles.
     """
     half = row.channels[0] // 2
     if kind in ("globe", "poles"):
@@ -31,7 +31,7 @@ def mode_of(row: Row, kind: str) -> BoundaryMode:
 
 
 def prepare(task: Task, kind: str) -> Any:
-    """See `worker.serve`."""
+    """Prepares a task, as `worker.serve` describes."""
     mode = mode_of(task.row, kind)
 
     def make(row: Row, key: Any) -> eqx.Module:

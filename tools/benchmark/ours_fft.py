@@ -1,4 +1,4 @@
-"""This project, with fast transforms in the place of products."""
+"""Makes layers of this project with fast transforms in place of products."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ from rows import Task, UnsupportedError
 
 
 def prepare(task: Task) -> Any:
-    """See `worker.serve`."""
+    """Prepares a task, as `worker.serve` describes."""
     if task.row.transform != "product":
         raise UnsupportedError("chooses by itself")
     return ours.prepare(replace(task, row=replace(task.row, transform="fft")))

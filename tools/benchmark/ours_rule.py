@@ -1,5 +1,5 @@
-"""This project, with a rule of the choice of forms made to apply to any jaxlib, or with the
-reference in the place of the form that it chooses.
+"""Makes layers of this project with one rule of the choice of forms applied on any jaxlib, or with
+the reference in place of the form that the rule chooses.
 """
 
 import hashlib
@@ -15,7 +15,9 @@ RULES = choice.RULES
 
 
 def prepare(task: Task, index: int, form: str) -> Any:
-    """See `worker.serve`. The answer tells programs apart that differ before XLA optimises them."""
+    """Prepares a task, as `worker.serve` describes. The answer has a hash of the program before XLA
+    optimises it, by which programs are told apart.
+    """
     rule = RULES[index]._replace(form=form, structural=True)
     choice.RULES = (*RULES[:index], rule, *RULES[index + 1 :])
     run, answer = ours.prepare(task)

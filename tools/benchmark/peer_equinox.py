@@ -1,4 +1,4 @@
-"""Equinox's own layers, with the padding that makes them do the same work."""
+"""Makes Equinox's own layers, with the padding that makes them do the same work."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ MODES = {"periodic": "CIRCULAR", "dirichlet": "ZEROS", "neumann": "REFLECT", "ou
 
 
 def make(row: Row, key: Any) -> eqx.Module:
-    """The layer of the row."""
+    """Makes the layer of the row."""
     if row.group == "networks":
         raise UnsupportedError("has no such network")
     if row.boundary_mode not in MODES:
@@ -36,5 +36,5 @@ def make(row: Row, key: Any) -> eqx.Module:
 
 
 def prepare(task: Task) -> Any:
-    """See `worker.serve`."""
+    """Prepares a task, as `worker.serve` describes."""
     return prepare_with_jax(task, make)

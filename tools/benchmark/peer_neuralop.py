@@ -1,4 +1,4 @@
-"""neuraloperator 2.0.0 on PyTorch, on the CPU."""
+"""Makes layers of neuraloperator 2.0.0 on PyTorch, on the CPU."""
 
 from typing import Any
 
@@ -14,8 +14,9 @@ from pdequinox_convert import spectral_to_neuraloperator
 def layer(
     channels: tuple[int, int], modes: tuple[int, ...], weights: Any = "dense"
 ) -> SpectralConv:
-    """That keeps the modes of this project: of `n` modes it keeps `-n/2..n/2-1` on an axis, and
-    `0..n/2` on the last one. Factors of the same ranks, contracted one after the other.
+    """Makes a layer that keeps the modes of this project, with factors of the same ranks, which are
+    contracted one after the other. Given `n` modes, neuraloperator keeps `-n/2..n/2-1` on an axis,
+    and `0..n/2` on the last one.
     """
     kept = [2 * m for m in modes[:-1]] + [2 * (modes[-1] - 1)]
     arguments: dict[str, Any] = dict(bias=False)
@@ -32,7 +33,7 @@ def layer(
 
 
 def make(row: Row) -> torch.nn.Module:
-    """The layer of the row."""
+    """Makes the layer of the row."""
     if row.layer != "SpectralConv":
         raise UnsupportedError("has no such network")
     if row.boundary_mode != "periodic":
@@ -48,7 +49,7 @@ def make(row: Row) -> torch.nn.Module:
 
 
 def copied(ours: Any) -> SpectralConv:
-    """The layer with the weights of one of this project."""
+    """Makes a layer with the weights of a layer of this project."""
     _, weight = spectral_to_neuraloperator(ours)
     result = layer((ours.in_channels, ours.out_channels), ours.num_modes)
     with torch.no_grad():
@@ -57,11 +58,11 @@ def copied(ours: Any) -> SpectralConv:
 
 
 def apply(layer: SpectralConv, x: np.ndarray, output_shape: Any = None) -> np.ndarray:
-    """To one sample."""
+    """Applies a layer to one sample."""
     with torch.no_grad():
         return layer(torch.tensor(x)[None], output_shape=output_shape)[0].numpy()
 
 
 def prepare(task: Task) -> Any:
-    """See `worker.serve`."""
+    """Prepares a task, as `worker.serve` describes."""
     return peer_torch.prepare(task, make)

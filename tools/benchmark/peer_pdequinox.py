@@ -1,4 +1,4 @@
-"""pdequinox 0.1.2."""
+"""Makes layers and networks of pdequinox 0.1.2."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from pdequinox import arch, conv
 
 
 def make(row: Row, key: Any) -> eqx.Module:
-    """The layer or network of the row."""
+    """Makes the layer or network of the row."""
     arguments: dict[str, Any] = dict(
         num_spatial_dims=row.dims,
         in_channels=row.channels[0],
@@ -45,5 +45,5 @@ def make(row: Row, key: Any) -> eqx.Module:
 
 
 def prepare(task: Task) -> Any:
-    """See `worker.serve`."""
+    """Prepares a task, as `worker.serve` describes."""
     return prepare_with_jax(task, make)

@@ -1,4 +1,4 @@
-"""PyTorch, as it is: on an accelerator where there is one, else on the CPU."""
+"""Makes PyTorch's own layers, on an accelerator if there is one, and otherwise on the CPU."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ MODES = {"periodic": "circular", "dirichlet": "zeros", "neumann": "reflect", "ou
 
 
 def make(row: Row) -> torch.nn.Module:
-    """The layer of the row; the transposed one pads with zeros, whatever the boundary."""
+    """Makes the layer of the row. A transposed layer pads with zeros, whatever the boundary."""
     if row.group == "networks":
         raise UnsupportedError("has no such network")
     if row.members or row.scan:
@@ -47,14 +47,14 @@ def make(row: Row) -> torch.nn.Module:
 
 
 class Crop(torch.nn.Module):
-    """To the size of the row."""
+    """Crops the output to the size of the row."""
 
     def __init__(self, out: tuple[int, ...]) -> None:
         super().__init__()
         self.index = (..., *(slice(n) for n in out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A view."""
+        """Gives a view of the field."""
         return x[self.index]
 
 
@@ -63,8 +63,8 @@ def prepare(
     make: Callable[[Row], torch.nn.Module] = make,
     compile: Callable[[Callable], Callable] = lambda function: function,
 ) -> Any:
-    """See `worker.serve`; `make(row)` gives the layer, and `compile` what runs in the place of a
-    function of the field.
+    """Prepares a task, as `worker.serve` describes. `make(row)` gives the layer, and `compile` the
+    function that runs in place of a function of the field.
     """
     row = task.row
     torch.set_num_threads(os.cpu_count() or 1)

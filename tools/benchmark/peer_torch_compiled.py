@@ -1,4 +1,4 @@
-"""PyTorch with `torch.compile`, which needs a C++ compiler on a CPU."""
+"""Runs PyTorch's layers with `torch.compile`, which needs a C++ compiler on a CPU."""
 
 import shutil
 from typing import Any
@@ -9,9 +9,9 @@ from rows import Task, UnsupportedError
 
 
 def prepare(task: Task) -> Any:
-    """See `worker.serve`."""
+    """Prepares a task, as `worker.serve` describes."""
     if not any(map(shutil.which, ("g++", "c++", "clang++"))):
         raise UnsupportedError("no C++ compiler")
-    # Each row anew: what is compiled for many shapes is slower.
+    # Each row is compiled by itself: a program for many shapes is slower.
     torch._dynamo.reset()
     return peer_torch.prepare(task, compile=lambda f: torch.compile(f, dynamic=False))

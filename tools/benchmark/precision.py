@@ -1,8 +1,9 @@
-"""How far a spectral layer is off in every precision, on fields with and without a large mean.
+"""Measures the error of a spectral layer in every precision, on fields with and without a large
+mean.
 
-The field is a mean and waves of root mean square 1. Its output is compared with that of the same
+The field is a mean plus waves of root mean square 1. The output is compared with that of the same
 layer and field in float64. Errors are those of the waves, without the mean of each channel,
-relative to the waves of the output: that is what a network goes on with.
+relative to the waves of the output, because the waves are what a network continues with.
 """
 
 import argparse
@@ -30,7 +31,7 @@ LAYERS = {
     "walls, products": dict(method="product", boundary_mode="neumann_cell"),
     "CP of rank 8, products": dict(method="product", weights=("cp", 8)),
 }
-# What numbers are stored in, and whether factors of products are rounded to bfloat16.
+# The dtype of stored numbers, and whether factors of products are rounded to bfloat16.
 POLICIES = {
     "float32": ("float32", False),
     "float32, products of bfloat16": ("float32", True),
@@ -41,8 +42,8 @@ POLICIES = {
 
 @contextmanager
 def products_of_bfloat16() -> Iterator[None]:
-    """Rounds the factors of all products to bfloat16, and sums in float32: what an accelerator does
-    if `jax.default_matmul_precision` asks for it. A CPU ignores that.
+    """Rounds the factors of all products to bfloat16, and sums in float32. An accelerator does this
+    if `jax.default_matmul_precision` asks for it, but a CPU ignores that setting.
     """
     product = lax.dot_general_p
     exact = product.bind
@@ -62,7 +63,7 @@ def products_of_bfloat16() -> Iterator[None]:
 
 
 def field(mean: float) -> np.ndarray:
-    """Random waves of every channel up to a third of the points, and the mean."""
+    """Makes random waves in every channel, up to wavenumber `POINTS // 3`, and adds the mean."""
     rng = np.random.default_rng(0)
     wave = np.abs(np.fft.fftfreq(POINTS, 1 / POINTS)) <= POINTS // 3
     spectrum = np.fft.fft2(rng.standard_normal((CHANNELS, POINTS, POINTS))) * np.outer(wave, wave)
@@ -72,14 +73,14 @@ def field(mean: float) -> np.ndarray:
 
 
 def error(found: Any, exact: Any) -> float:
-    """Of the waves, relative to these."""
+    """Computes the error of the waves, relative to the exact waves."""
     found, exact = (np.asarray(v, "float64") for v in (found, exact))
     waves = lambda v: v - v.mean(axis=(1, 2), keepdims=True)
     return float(np.linalg.norm(waves(found - exact)) / np.linalg.norm(waves(exact)))
 
 
 def measure(mean: float, policy: str) -> dict[str, Any]:
-    """A row: of the field's own rounding, and of every layer on the field that is left of it."""
+    """Measures the error of rounding the field, and of every layer on the rounded field."""
     dtype, rounded = POLICIES[policy]
     whole = field(mean)
     x = jnp.asarray(whole, dtype)
@@ -104,7 +105,7 @@ def measure(mean: float, policy: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
     options = parser.parse_args()

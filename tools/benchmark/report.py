@@ -1,6 +1,6 @@
-"""The results of the benchmark as a file of numbers, tables and a plot.
+"""Writes the results of the benchmark as a file of numbers, tables and a plot.
 
-`python report.py FOLDER` makes the tables and the plot anew from the numbers in that folder.
+`python report.py FOLDER` makes the tables and the plots again from the numbers in that folder.
 """
 
 import json
@@ -17,14 +17,14 @@ from tables import Aim, Column, LIBRARIES, PASSES, Table, TABLES
 from turns import SETTINGS, VERSIONS
 
 
-# What a rule of the choice of forms may lose anywhere.
+# No ratio of a rule that chooses a form may be below this.
 LEAST = 0.95
 
 WORDS = {"train": "a training step", "forward": "a forward pass"}
 
 
 def table_of(results: dict[str, Any]) -> Table:
-    """That the results are of."""
+    """Finds the table that the results belong to."""
     return TABLES[results["table"]]
 
 
@@ -32,12 +32,12 @@ def answer(
     entry: dict[str, Any], what: str, library: str = "ours", setting: str = "present",
     where: str = "context",
 ) -> dict[str, Any]:  # fmt: skip
-    """What a library answered about a row, or nothing."""
+    """Finds what a library answered about a row; an empty dictionary if it did not."""
     return entry.get(where, {}).get(what, {}).get(setting, {}).get(library, {})
 
 
 def ratio(entry: dict[str, Any], column: Column, key: str = "median") -> float | None:
-    """How many times as much the other library needs, or `None` if that is not known."""
+    """Divides what the other library needs by what this project needs; `None` if unknown."""
     ours, theirs = (
         answer(entry, column.what, library, column.setting, column.where).get(key)
         for library in ("ours", column.library)
@@ -46,7 +46,7 @@ def ratio(entry: dict[str, Any], column: Column, key: str = "median") -> float |
 
 
 def line(entry: dict[str, Any]) -> str:
-    """A row in context, while the benchmark runs."""
+    """Describes a row in context in one line, while the benchmark runs."""
     parts = [f"{entry['row']['group']}: {entry['name']}"]
     for what in PASSES:
         for setting, answers in entry["context"].get(what, {}).items():
@@ -59,12 +59,12 @@ def line(entry: dict[str, Any]) -> str:
 
 
 def geometric_mean(values: list[float]) -> float:
-    """Of positive numbers."""
+    """Computes the geometric mean of positive numbers."""
     return exp(sum(map(log, values)) / len(values))
 
 
 def table(head: list[str], body: list[list[str]]) -> str:
-    """In Markdown, the first column to the left and the others to the right."""
+    """Writes a table in Markdown, the first column aligned left and the others right."""
     columns = [[row[i] for row in [head, *body]] for i in range(len(head))]
     widths = [max(map(len, column)) for column in columns]
     pad = lambda row: [row[0].ljust(widths[0])] + [
@@ -76,24 +76,24 @@ def table(head: list[str], body: list[list[str]]) -> str:
 
 
 def groups_of(results: dict[str, Any]) -> list[str]:
-    """In the order of the table."""
+    """Lists the groups of rows, in the order of the table."""
     return list(dict.fromkeys(entry["row"]["group"] for entry in results["rows"]))
 
 
 def rows_of(results: dict[str, Any], group: str) -> list[dict[str, Any]]:
-    """Those of a group."""
+    """Lists the rows of a group."""
     return [entry for entry in results["rows"] if entry["row"]["group"] == group]
 
 
 def ratios(results: dict[str, Any], group: str, column: Column, key: str = "median") -> list[float]:
-    """Those that are known of a group of rows."""
+    """Lists the ratios of a group of rows that are known."""
     found = (ratio(entry, column, key) for entry in rows_of(results, group))
     return [value for value in found if value]
 
 
 def costs(columns: list[Column]) -> list[tuple[str, str, Column]]:
-    """Memory and compile time of training steps beside pdequinox, but for those with a flag or with
-    few digits: the title, the key in an answer, and the column.
+    """Lists the columns of memory and compile time of training steps against pdequinox, without
+    settings that have a flag or a lower precision: the title, the key in an answer, and the column.
     """
     beside = [
         column for column in columns
@@ -109,8 +109,8 @@ def costs(columns: list[Column]) -> list[tuple[str, str, Column]]:
 
 
 def summary(results: dict[str, Any]) -> str:
-    """Geometric mean, and in brackets the worst, of every group of rows that is compared: training
-    steps in one table, forward passes in another.
+    """Writes the geometric mean, and the worst row in brackets, of every group of rows that is
+    compared: training steps in one table, forward passes in another.
     """
 
     def cell(group: str, column: Column) -> str:
@@ -118,7 +118,7 @@ def summary(results: dict[str, Any]) -> str:
         return f"{geometric_mean(found):.1f} ({min(found):.2f})" if found else "-"
 
     def less(group: str, key: str, column: Column) -> str:
-        """Memory and compile time as ours to theirs: less is better."""
+        """Writes memory or compile time as ours divided by theirs: less is better."""
         found = [1 / value for value in ratios(results, group, column, key)]
         return f"{geometric_mean(found):.2f} ({max(found):.2f})" if found else "-"
 
@@ -144,7 +144,7 @@ def summary(results: dict[str, Any]) -> str:
 
 
 def aims(results: dict[str, Any]) -> str:
-    """What was aimed at, what was reached on either JAX, and how many rows fall short."""
+    """Writes what was aimed at, what was reached on each JAX, and how many rows fall short."""
 
     def cell(aim: Aim, setting: str) -> str:
         if setting == "newest" and not aim.newest:
@@ -175,8 +175,8 @@ def aims(results: dict[str, Any]) -> str:
 
 
 def rows(results: dict[str, Any]) -> str:
-    """Every row, training steps and forward passes apart: milliseconds with the range of the middle
-    half, and how many times as long others take.
+    """Writes every row, training steps and forward passes separately: milliseconds with half the
+    interquartile range, and how many times as long the others take.
     """
 
     def time(ours: dict[str, Any]) -> str:
@@ -227,7 +227,7 @@ def rows(results: dict[str, Any]) -> str:
 
 
 def losses(results: dict[str, Any]) -> str:
-    """A sentence on the numbers that the training steps of this project and pdequinox give."""
+    """Writes a sentence on how far the losses of this project and pdequinox differ."""
     found: dict[str, list[float]] = {}
     setting = table_of(results).settings[0]
     for entry in results["rows"]:
@@ -245,21 +245,21 @@ def losses(results: dict[str, Any]) -> str:
 
 
 def ratios_of_rule(entry: dict[str, Any], setting: str) -> dict[str, float]:
-    """Those of a rule of the choice, by pass and row."""
+    """Collects the ratios of a rule, by pass and row."""
     passes = entry["ratios"][setting].items()
     return {f"{what}, {row}": v for what, rows in passes for row, v in rows.items()}
 
 
 def verdict(entry: dict[str, Any]) -> str:
-    """In a word: what becomes of a rule of the choice."""
+    """Says in a word what becomes of a rule."""
     found = [list(ratios_of_rule(entry, setting).values()) for setting in entry["ratios"]]
     if not all(found):
-        return "unused"  # No row that it names has it in its program.
+        return "unused"  # It is in no program of the rows that it names.
     return "holds" if min(min(values) for values in found) >= LEAST else "loses"
 
 
 def rule_line(entry: dict[str, Any]) -> str:
-    """A rule of the choice, while it is measured: the worst row in every setting."""
+    """Describes a rule in one line, while it is measured: the worst row in every setting."""
     parts = [f"{entry['form']} of {entry['targets']}: {verdict(entry)}"]
     for setting in entry["ratios"]:
         if found := ratios_of_rule(entry, setting):
@@ -270,7 +270,7 @@ def rule_line(entry: dict[str, Any]) -> str:
 
 
 def choice(results: dict[str, Any]) -> str:
-    """Every rule of the choice: the time of the reference over that of the form."""
+    """Writes every rule: the time of the reference divided by the time of the form."""
 
     def cell(entry: dict[str, Any], setting: str, what: str) -> str:
         found = list(entry["ratios"][setting][what].values())
@@ -293,8 +293,8 @@ def choice(results: dict[str, Any]) -> str:
 
 
 def flags(results: dict[str, Any]) -> str:
-    """The time of this project's layers without a flag over that with it, in a training step and in
-    a forward pass: a table for every version of JAX.
+    """Writes the time of this project's layers without a flag divided by the time with it, in a
+    training step and in a forward pass: a table for every version of JAX.
     """
     passes = ("train", "forward")
     texts = []
@@ -318,7 +318,7 @@ def flags(results: dict[str, Any]) -> str:
 
 
 def commutation(results: dict[str, Any]) -> str:
-    """The table of `resampling.py`."""
+    """Writes the table of `resampling.py`."""
     head = ["", "this project", "neuraloperator", "neuraloperator, same grid"]
     keys = ("ours", "neuralop", "same_grid")
     body = [[row["name"], *(f"{row[key]:.1e}" for key in keys)] for row in results["rows"]]
@@ -327,7 +327,7 @@ def commutation(results: dict[str, Any]) -> str:
 
 
 def precision(results: dict[str, Any]) -> str:
-    """The table of `precision.py`."""
+    """Writes the table of `precision.py`."""
     names = [name for name in results["rows"][0] if name not in ("policy", "mean", "field")]
     head = ["", "mean", "the field itself", *names]
     body = [
@@ -339,7 +339,7 @@ def precision(results: dict[str, Any]) -> str:
 
 
 def scenarios(results: dict[str, Any]) -> str:
-    """The table of `scenarios.py`."""
+    """Writes the table of `scenarios.py`."""
     head = ["network", "step, pdequinox", "step, here", "ratio", "losses differ by"]
     body = []
     for row in results["rows"]:
@@ -352,7 +352,7 @@ def scenarios(results: dict[str, Any]) -> str:
 
 
 def channels(results: dict[str, Any]) -> str:
-    """The table of `channels.py`."""
+    """Writes the table of `channels.py`."""
     versions = list(results["versions"])
     kinds = list(results["kinds"])
     columns = [(kind, version) for kind in kinds for version in versions]
@@ -373,8 +373,8 @@ def channels(results: dict[str, Any]) -> str:
 
 
 def kinds(results: dict[str, Any]) -> str:
-    """Every kind of weights: what a training step in context takes, and how many times as much as
-    with dense weights, or as neuraloperator takes.
+    """Writes every kind of weights: what a training step in context takes, as a share of what it
+    takes with dense weights, and how many times as long neuraloperator takes.
     """
     dense = [Column("train", "dense", setting) for setting in ("present", "newest")]
     peer = Column("train", "neuralop")
@@ -399,7 +399,7 @@ def kinds(results: dict[str, Any]) -> str:
 
 
 def machine(results: dict[str, Any]) -> str:
-    """A sentence on what it ran on."""
+    """Writes a sentence on the machine and the versions of the run."""
     found = [
         f"{SETTINGS[setting].title}: " + ", ".join(f"{k} {v}" for k, v in versions.items())
         for setting, versions in results["versions"].items()
@@ -417,7 +417,7 @@ def machine(results: dict[str, Any]) -> str:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Every row as a dot, by group, against each peer, in the first two settings."""
+    """Draws every row as a dot, by group, against each peer, in the first two settings."""
     import matplotlib.pyplot as plt
 
     settings = dict(zip(table_of(results).settings, ("#1f77b4", "#e08214"), strict=False))
@@ -495,9 +495,9 @@ PARTS = {
 
 
 def fill(page: str, folder: Path) -> str:
-    """The page with its tables: each stands between a mark such as `<!-- rows of convolutions -->`,
-    which names a file of numbers in the folder, and the mark `<!-- end -->`. Without that file it
-    stays as it is.
+    """Fills a page with its tables. Each table stands between a mark, for example
+    `<!-- rows of convolutions -->`, which names a file of numbers in the folder, and the mark
+    `<!-- end -->`. Without that file the table stays as it is.
     """
 
     def filled(found: re.Match[str]) -> str:
@@ -512,7 +512,7 @@ def fill(page: str, folder: Path) -> str:
 
 
 def dump(results: dict[str, Any]) -> str:
-    """JSON with one line for each row."""
+    """Writes the results as JSON with one line for each row."""
     head = {key: value for key, value in results.items() if key != "rows"}
     rounded = lambda value: float(f"{value:.4g}") if isinstance(value, float) else value
     lines = [json.dumps(deep(entry, rounded)) for entry in results["rows"]]
@@ -520,9 +520,9 @@ def dump(results: dict[str, Any]) -> str:
 
 
 def deep(value: Any, change: Any) -> Any:
-    """`change` of every leaf."""
+    """Applies `change` to every leaf."""
     if isinstance(value, dict):
-        # The loss is there to be compared.
+        # All digits of the loss are kept, because it is compared.
         return {k: v if k == "loss" else deep(v, change) for k, v in value.items()}
     if isinstance(value, list):
         return [deep(v, change) for v in value]
@@ -530,7 +530,7 @@ def deep(value: Any, change: Any) -> Any:
 
 
 def write(results: dict[str, Any], folder: Path, name: str) -> None:
-    """The numbers, the plot, and the tables of the pages in the folder."""
+    """Writes the numbers, the plot, and the tables of the pages in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(dump(results), encoding="utf-8")
     if find_spec("matplotlib"):
@@ -541,8 +541,8 @@ def write(results: dict[str, Any], folder: Path, name: str) -> None:
 
 
 def fill_pages(folder: Path) -> None:
-    """All pages in the folder, and what the readmes show of its numbers."""
-    for path in (*folder.glob("*.md"), *folder.glob("../packages/*/README.md")):
+    """Fills all pages in the folder, and in folders within it."""
+    for path in folder.rglob("*.md"):
         page = path.read_text(encoding="utf-8")
         path.write_text(fill(page, folder), encoding="utf-8")
 

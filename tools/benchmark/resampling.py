@@ -1,8 +1,9 @@
-"""Does a spectral layer give the same field on another grid? For this project and neuraloperator.
+"""Measures whether a spectral layer gives the same field on another grid, for this project and for
+neuraloperator.
 
 A field that consists of kept modes is sampled on two grids. The layer's output on the second grid
-must be the same whether its input comes from there, or from the first grid with the second one as
-`output_shape`.
+must be the same, whether its input is on the second grid too, or on the first grid with the second
+one as `output_shape`.
 """
 
 import argparse
@@ -25,7 +26,7 @@ GRIDS = [(16, 24), (24, 16), (15, 25)]
 
 
 def field(dims: int, size: int) -> np.ndarray:
-    """Random waves with wavenumbers below the number of modes, at the points of a grid."""
+    """Makes random waves with wavenumbers below the number of modes, at the points of a grid."""
     rng = np.random.default_rng(0)
     points = np.meshgrid(*[2 * np.pi * np.arange(size) / size] * dims, indexing="ij")
     x = np.zeros((CHANNELS[0], *[size] * dims))
@@ -37,12 +38,12 @@ def field(dims: int, size: int) -> np.ndarray:
 
 
 def error(a: np.ndarray, b: np.ndarray) -> float:
-    """Of `a`, relative to `b`."""
+    """Computes the norm of the error of `a`, relative to `b`."""
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
 def compare(dims: int, before: int, after: int) -> dict[str, Any]:
-    """A row: both layers have the same weights."""
+    """Makes a row, for two layers with the same weights."""
     ours = SpectralConv(dims, *CHANNELS, MODES, key=jax.random.key(0))
     theirs = peer_neuralop.copied(ours)
     x, y = field(dims, before), field(dims, after)
@@ -58,7 +59,7 @@ def compare(dims: int, before: int, after: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")
     options = parser.parse_args()

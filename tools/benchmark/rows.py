@@ -1,5 +1,5 @@
-"""What the benchmark measures: a row is one layer, or one network, on one input; a task is what is
-asked of it.
+"""Lists what the benchmark measures. A row is one layer, or one network, on one input; a task is
+what a library has to do with a row.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 
 class UnsupportedError(Exception):
-    """A library cannot do the work of a row; the message says why."""
+    """Says that a library cannot do the work of a row, and why."""
 
 
-# The group of rows that fill a GPU, and are for such only.
+# The group of rows that are large enough to fill a GPU, and run only there.
 LARGE = "large"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A layer, or a network of pdequinox, and its input."""
+    """Describes a layer, or a network of pdequinox, and its input."""
 
     group: str
     layer: str
@@ -38,12 +38,12 @@ class Row:
 
     @property
     def dims(self) -> int:
-        """The number of spatial axes."""
+        """Counts the spatial axes."""
         return len(self.spatial)
 
     @property
     def name(self) -> str:
-        """What tells the row from others, in words."""
+        """Describes in words what distinguishes the row from others."""
         size = f"{self.spatial[0]}^{self.dims}" if self.dims > 1 else f"{self.spatial[0]}"
         (c, o), plain = self.channels, Row(self.group, self.layer, self.spatial)
         parts = [f"{self.dims}-D {size}", f"{c}" if c == o else f"{c}->{o}", f"batch {self.batch}"]
@@ -69,19 +69,19 @@ class Row:
 
     @property
     def title(self) -> str:
-        """The group and the name, which no other row of its table has."""
+        """Joins the group and the name, which no other row of its table has."""
         return f"{self.group}: {self.name}"
 
     @property
     def out(self) -> tuple[int, ...]:
-        """The spatial shape of the output."""
+        """Computes the spatial shape of the output."""
         if self.layer == "PhysicsConvTranspose":
             return tuple(n * self.stride for n in self.spatial)
         return tuple(-(-n // self.stride) for n in self.spatial)
 
     @property
     def operations(self) -> int:
-        """Of the forward pass: multiplications and additions of a layer."""
+        """Counts the multiplications and additions of a layer's forward pass."""
         points = self.spatial if self.layer == "PhysicsConvTranspose" else self.out
         c, o = self.channels
         taps = self.kernel**self.dims
@@ -89,7 +89,7 @@ class Row:
 
     @property
     def numbers(self) -> int:
-        """How many numbers the input and the output of a layer have."""
+        """Counts the numbers of the input and the output of a layer."""
         c, o = self.channels
         return max(self.members, 1) * self.batch * (c * prod(self.spatial) + o * prod(self.out))
 
@@ -105,18 +105,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Task:
-    """What a library does with a row: a training step or a forward pass, of the layer in context
-    (an activation before and after it, as in a network) or alone.
+    """Describes what a library does with a row: a training step or a forward pass, of the layer in
+    context (with an activation before and after it, as in a network) or alone.
     """
 
     row: Row
     what: str
     where: str
-    error: bool = False  # asks for that of a forward pass, against float64, too
+    error: bool = False  # also asks for the error of a forward pass against float64
 
     @property
     def activated(self) -> bool:
-        """Networks have activations of their own."""
+        """Tells whether activations stand around the layer; networks have their own."""
         return self.where == "context" and self.row.group != "networks"
 
     def as_json(self) -> dict[str, Any]:
@@ -130,12 +130,12 @@ class Task:
 
 
 def tuples(value: Any) -> Any:
-    """Lists of JSON as the tuples that they were, at every depth."""
+    """Turns the lists of JSON back into the tuples that they were, at every depth."""
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def words(value: Any, between: str = " x ") -> str:
-    """A setting of every axis, or those of each one; the two ends of an axis as "lower/upper"."""
+    """Writes a setting of all axes, or of each axis; the two ends of an axis as "lower/upper"."""
     if not isinstance(value, tuple):
         return str(value)
     return between.join(words(v, "/") for v in value)
@@ -147,7 +147,7 @@ MODES = ("dirichlet", "neumann", "dirichlet_cell", "outflow")
 WALLS = ("neumann_cell", "dirichlet_cell", "dirichlet_node")
 
 
-# The networks of pdequinox, and how large they are.
+# The networks of pdequinox and their sizes.
 NETWORKS = {
     "ClassicUNet": {"hidden_channels": 16, "num_levels": 2},
     "ClassicResNet": {"hidden_channels": 26, "num_blocks": 8},
@@ -357,8 +357,8 @@ def spectral() -> list[Row]:
 
 
 def weights() -> list[Row]:
-    """The table: every kind of weights of a spectral layer, with as many ranks as channels for CP,
-    and half of them for Tucker.
+    """Lists the rows of weights: every kind of weights of a spectral layer. The rank is the number
+    of channels for CP, and half of it for Tucker.
     """
     two = Row("weights", "SpectralConv", (64, 64), modes=12)
     layers = [

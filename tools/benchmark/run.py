@@ -1,4 +1,4 @@
-"""Runs a table of the benchmark: every library in a process of its own, in turns."""
+"""Runs tables of the benchmark: every library in a process of its own, in turns."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ from turns import measure, Process, processes, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The turns of layers alone, at most: they are not the headline.
+# At most this many turns for layers alone, which are not in the summary.
 ALONE = 3
 
 
@@ -35,7 +35,7 @@ def entry_of(
     rounds: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """A row in context and, but for networks, alone: `entry[where][pass][setting][library]`."""
+    """Measures a row in context, and layers also alone: `entry[where][pass][setting][library]`."""
     entry: dict[str, Any] = {"row": row.as_json(), "name": row.name}
     for where in ("context",) if row.group == "networks" else ("context", "alone"):
         for what in passes:
@@ -53,17 +53,17 @@ def entry_of(
 
 
 def versions(libraries: list[str]) -> dict[str, str]:
-    """Of what runs here."""
+    """Finds the versions of what runs in this environment."""
     return worker.versions(names_of(libraries))
 
 
 def names_of(libraries: list[str]) -> list[str]:
-    """The distributions whose versions are noted."""
+    """Lists the distributions whose versions are noted."""
     return [name for library in libraries for name in LIBRARIES[library].versions]
 
 
 def versions_of(libraries: Mapping[tuple[str, str], Process]) -> dict[str, dict[str, str]]:
-    """Of what runs in every setting, with its flags."""
+    """Finds the versions of what runs in every setting, and its flags."""
     found: dict[str, dict[str, str]] = {}
     for (setting, name), process in libraries.items():
         answer = process.ask(do="versions", names=names_of([name]))
@@ -75,7 +75,7 @@ def versions_of(libraries: Mapping[tuple[str, str], Process]) -> dict[str, dict[
 
 
 def processor() -> str:
-    """Its name, as far as the system tells, and that of an accelerator."""
+    """Finds the name of the processor, as far as the system tells, and of an accelerator."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -86,21 +86,21 @@ def processor() -> str:
 
 @cache
 def accelerator() -> str:
-    """Its kind, or nothing; asked in a process of its own, or this one would hold it."""
+    """Finds the kind of accelerator, in another process, because this one would hold it."""
     ask = "import jax; print(jax.devices()[0].device_kind)"
     kind = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True).stdout
     return kind.strip().removeprefix("cpu")
 
 
 def updated(path: Path, results: dict[str, Any], order: list[Any]) -> dict[str, Any]:
-    """The results in the file, with the rows of these in the place of theirs. The ratios of a row
-    come of one run, so that rows of two runs on one machine, with the same versions, make a table.
+    """Replaces rows of the results in the file by those of these results. The ratios of a row come
+    from one run, so rows of two runs may share a table if machine and versions are the same.
     """
     stored = json.loads(path.read_text(encoding="utf-8"))
     for key in ("machine", "versions"):
         if stored[key] != results[key]:
             raise SystemExit(f"{path} has another {key}: {stored[key]}, not {results[key]}")
-    # Fields that rows got since have their defaults.
+    # Fields that were added to rows since then have their defaults.
     key = lambda entry: Row.from_json(entry["row"])
     rows = {key(entry): entry for entry in [*stored["rows"], *results["rows"]]}
     places = {Row.from_json(row): place for place, row in enumerate(order)}
@@ -109,7 +109,7 @@ def updated(path: Path, results: dict[str, Any], order: list[Any]) -> dict[str, 
 
 
 def rows_of(table: Table, only: list[str]) -> list[Row]:
-    """Those of the table that can run here, and whose title has one of the texts."""
+    """Lists the rows of the table that can run here and whose title contains one of the texts."""
     rows = [row for row in table.rows() if table.gpu or row.group != LARGE or accelerator()]
     return [row for row in rows if any(text in row.title for text in only)]
 
@@ -137,7 +137,7 @@ def run(name: str, rows: list[Row], libraries: list[str], options: Namespace) ->
         results["versions"] = versions_of(found)
         for i, row in enumerate(rows):
             if row.group == LARGE:
-                # One after another: together they would need more memory than a device has.
+                # One process after another: together they would need too much memory of a device.
                 entry: dict[str, Any] = {}
                 for pair, module in modules.items():
                     with processes({pair: module}, options.newest) as one:
@@ -156,7 +156,7 @@ def run(name: str, rows: list[Row], libraries: list[str], options: Namespace) ->
 
 
 def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
-    """Adds what another dictionary has, at every depth."""
+    """Adds the entries of another dictionary, at every depth."""
     for key, value in other.items():
         if isinstance(value, dict) and key in into:
             merge(into[key], value)
@@ -165,14 +165,14 @@ def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def command_line(description: str | None, settings: Iterable[str]) -> argparse.ArgumentParser:
-    """The options that all commands of the benchmark have."""
+    """Makes a parser with the options that all commands of the benchmark have."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=7, help="turns of every process")
-    parser.add_argument("--seconds", type=float, default=0.03, help="of a turn, at least")
+    parser.add_argument("--seconds", type=float, default=0.03, help="length of a turn, at least")
     parser.add_argument(
         "--only", nargs="+", default=[""], help="rows whose title, or rules whose form, has a text"
     )
-    parser.add_argument("--settings", nargs="+", choices=settings, help="default: all there are")
+    parser.add_argument("--settings", nargs="+", choices=settings, help="default: all of them")
     parser.add_argument(
         "--newest", type=Path, help="folder that keeps the environment with the newest JAX"
     )
@@ -181,12 +181,12 @@ def command_line(description: str | None, settings: Iterable[str]) -> argparse.A
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = command_line(__doc__, SETTINGS)
     parser.add_argument("table", nargs="+", choices=TABLES)
     parser.add_argument("--update", action="store_true", help="keep the other rows of the file")
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
-    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: all it has")
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, help="default: the table's")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error(f"`--rounds` must be at least 2, got {options.rounds}")

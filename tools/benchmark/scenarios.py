@@ -1,7 +1,7 @@
 """Trains networks of APEBench on one of its scenarios, with the layers of pdequinox 0.1.2 and of
-this project: are the losses the same, and how long does a step take?
+this project, and compares the losses and the time of a step.
 
-Every run is a process of its own. They take turns, and the median of the rounds counts.
+Every run is a process of its own. The two take turns, and the median of the rounds counts.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from run import processor, ROOT
 
 LAYERS = ("pdequinox", "adopted", "provided")
 
-# With the sizes of APEBench's documentation, in 1-D.
+# The sizes are those of APEBench's documentation, in 1-D.
 NETWORKS = [
     ("Res;26;8;relu", 1),
     ("UNet;12;2;relu", 1),
@@ -95,7 +95,7 @@ def layers_of(model: Any) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Finds those of what runs here."""
+    """Finds the versions of what runs in this environment."""
     from importlib.metadata import version
 
     names = ("apebench", "pdequinox", "jax", "jaxlib", "equinox", "pdequinox-convert")
@@ -105,7 +105,7 @@ def versions() -> dict[str, str]:
 def process(double: bool, **arguments: Any) -> dict[str, Any]:
     """Runs a training in a process of its own."""
     environment = {**os.environ, "JAX_ENABLE_X64": str(double), "TQDM_DISABLE": "1"}
-    if not double:  # That is timed.
+    if not double:  # Only these runs are timed.
         environment.pop("JAX_DISABLE_MOST_OPTIMIZATIONS", None)
     done = subprocess.run(
         (sys.executable, __file__, "--run", json.dumps(arguments)),
@@ -115,7 +115,7 @@ def process(double: bool, **arguments: Any) -> dict[str, Any]:
 
 
 def compare(network: str, dims: int, rounds: int, steps: int) -> dict[str, Any]:
-    """Makes a row: the difference of the losses in float64, and times in float32."""
+    """Makes a row: the largest difference of the losses in float64, and the times in float32."""
     points = {1: 160, 2: 64}[dims]
     arguments = dict(network=network, dims=dims, points=points, steps=steps, batch=20)
     short = {**arguments, "steps": min(steps, 50), "points": max(points // 2, 40), "batch": 4}
@@ -136,7 +136,7 @@ def compare(network: str, dims: int, rounds: int, steps: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,4 +1,4 @@
-"""The tables of the benchmark: their rows, who takes part, and what is shown of it."""
+"""Defines the tables of the benchmark: their rows, libraries and columns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from turns import SETTINGS
 
 @dataclass(frozen=True)
 class Library:
-    """What takes part: the module that answers for it, what must be installed for it, and the
-    distributions whose versions are noted.
+    """Describes a library that takes part: the module that answers for it, the modules that must be
+    installed for it, and the distributions whose versions are noted.
     """
 
     title: str
@@ -21,10 +21,10 @@ class Library:
 
 PASSES = ("forward", "train")
 
-# Modules, which have to be installed.
+# The modules of this project, which must be installed.
 OURS = ("pdequinox_physconv", "pdequinox_pointwise", "pdequinox_spectralconv")
 
-# By their names in the results.
+# The keys are the names in the results.
 LIBRARIES = {
     "ours": Library("this project", "ours", OURS, ("jax", "jaxlib", "equinox")),
     "pdequinox": Library("pdequinox", "peer_pdequinox", ("pdequinox",), ("pdequinox",)),
@@ -45,20 +45,21 @@ LIBRARIES = {
 
 @dataclass(frozen=True)
 class Column:
-    """How many times as long as this project a library takes for a pass, both in one setting."""
+    """Describes a column: the time of a library over this project's, for one pass and setting."""
 
     what: str
     library: str
     setting: str = "present"
     where: str = "context"
-    summary: bool = True  # in the table of groups too
+    summary: bool = True  # whether the table of groups has it too
 
 
 @dataclass(frozen=True)
 class Aim:
-    """What some of the rows are to reach, in context and without a flag: in the geometric mean, and
-    at worst. Times are those of the library over this project's. Of memory and compile time, which
-    are a training step's, this project's over the library's: at most so much.
+    """Describes what some of the rows should reach, in context and without a flag: in the geometric
+    mean, and in the worst row. Times are the library's divided by this project's. Memory and
+    compile time of a training step are this project's divided by the library's, and are upper
+    limits.
     """
 
     title: str
@@ -68,11 +69,11 @@ class Aim:
     what: str = "train"
     library: str = "pdequinox"
     key: str = "median"
-    newest: bool = True  # on the newest JAX too
+    newest: bool = True  # whether it applies on the newest JAX too
 
     @property
     def at_most(self) -> bool:
-        """Whether less is better."""
+        """Tells whether less is better."""
         return self.key != "median"
 
 
@@ -92,40 +93,40 @@ def _every(row: Row) -> bool:
     return True
 
 
-# No forward pass is to have less than this share of the speed of pdequinox's.
+# No forward pass should have less than this share of the speed of pdequinox's.
 _FORWARD = 0.95
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, the columns that compare them, and the passes and libraries that are plotted."""
+    """Holds rows, the columns that compare them, and the passes and libraries that are plotted."""
 
     rows: Callable[[], list[Row]]
     columns: tuple[Column, ...]
     plots: tuple[tuple[str, str], ...]
     aims: tuple[Aim, ...] = ()
     gpu: bool = False
-    errors: bool = False  # against float64, beside the times
+    errors: bool = False  # whether errors against float64 stand beside the times
 
     @property
     def settings(self) -> list[str]:
-        """Where it runs."""
+        """Lists the settings in which the table runs."""
         return list(dict.fromkeys(column.setting for column in self.columns))
 
     @property
     def libraries(self) -> list[str]:
-        """Who takes part, this project first."""
+        """Lists the libraries that take part, this project first."""
         return list(dict.fromkeys(["ours", *(column.library for column in self.columns)]))
 
     def pairs(self, what: str, where: str) -> list[tuple[str, str]]:
-        """The settings and the libraries in them that take turns with a task."""
+        """Lists the settings, and the libraries in them, that take turns with a task."""
         columns = [c for c in self.columns if (c.what, c.where) == (what, where)]
         found = ((c.setting, name) for c in columns for name in ("ours", c.library))
         return list(dict.fromkeys(found))
 
     def heading(self, column: Column) -> str:
-        """That of a column among others: in a setting but the first, where the library is that of
-        the column before it, it is the setting's.
+        """Gives the heading of a column. In the first setting it is the library; in the others it
+        is the setting, because the library is that of the column before it.
         """
         first = column.setting == self.settings[0]
         title = LIBRARIES[column.library].title if first else SETTINGS[column.setting].title
@@ -133,8 +134,8 @@ class Table:
 
 
 def columns(*libraries: str | tuple[str, str]) -> tuple[Column, ...]:
-    """Compared with pdequinox in all settings, and with other libraries on the JAX at hand, or in
-    the setting that stands beside them.
+    """Makes the columns of a comparison with pdequinox in all settings, and with other libraries on
+    the JAX at hand, or in the setting that stands beside a library.
     """
     others = [(name, "present") if isinstance(name, str) else name for name in libraries]
     return tuple(

@@ -1,5 +1,5 @@
-"""Libraries in processes of their own, which take turns: in the Python at hand, and in one with the
-newest JAX.
+"""Runs libraries in processes of their own, which take turns: in the Python at hand, and in one
+with the newest JAX.
 """
 
 import json
@@ -25,29 +25,29 @@ from newest import CannotError, newest, package_folders, Place  # noqa: E402
 
 Key = TypeVar("Key", bound=Hashable)
 
-# A call that takes longer has fewer turns.
+# A call that takes longer (in seconds) has fewer turns.
 SLOW, FEW = 0.3, 3
 
-# By default an array of more than 32 MB is new pages of the system at every call, unless the heap
-# has a hole of that size: whether it does depends on all that was run before (mallopt(3)).
+# By default an array of more than 32 MB gets new pages from the system at every call, unless the
+# heap has a hole of that size, which depends on everything that ran before (mallopt(3)).
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a process runs, with which flags of XLA, precision of products and number of cores; and
-    whether glibc keeps the memory that was ever allocated.
+    """Describes how a process runs: on which JAX, with which flags of XLA, precision of products
+    and number of cores, and whether glibc keeps freed memory in the process.
     """
 
     title: str
     newest: bool = False
     flags: str = ""
     precision: str = ""
-    cores: int = 0  # all of them
+    cores: int = 0  # 0 means all of them
     keeps_memory: bool = True
 
 
-# By their names in the results.
+# The keys are the names in the results.
 SETTINGS = {
     "present": Setting("present"),
     "newest": Setting("newest", newest=True),
@@ -60,12 +60,12 @@ SETTINGS = {
 }
 
 
-# Those of what is measured without a flag.
+# The settings without a flag.
 VERSIONS = ("present", "newest")
 
 
 class Process:
-    """A library, in a process that answers."""
+    """Runs a library in a process that answers requests."""
 
     def __init__(self, module: str, setting: Setting, place: Place | None) -> None:
         # Processes share an accelerator: each takes no more of its memory than it needs.
@@ -80,7 +80,7 @@ class Process:
             command: tuple[str, ...] = (sys.executable, str(HERE / "worker.py"), module)
             environment = os.environ | variables
         else:
-            # The sources as they are now, whatever was installed when the place was made.
+            # The sources are those of now, whatever was installed when the place was made.
             sources = ":".join(f"{place.checkout}/{folder}/src" for folder in package_folders())
             variables["PYTHONPATH"] = sources
             worker = place.checkout / "tools" / "benchmark" / "worker.py"
@@ -93,7 +93,7 @@ class Process:
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Sends one line, waits for one."""
+        """Sends one line, and waits for one."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
@@ -103,7 +103,7 @@ class Process:
         return json.loads(line)
 
     def prepare(self, task: Task, **options: Any) -> dict[str, Any]:
-        """Has the task made ready to be timed."""
+        """Asks the process to make a task ready to be timed."""
         return self.ask(do="prepare", task=task.as_json(), options=options)
 
     def end(self) -> None:
@@ -115,8 +115,8 @@ class Process:
 def processes(
     wanted: Mapping[Key, tuple[Setting, str]], kept: Path | None
 ) -> Iterator[dict[Key, Process]]:
-    """Gives a process for each setting and module. Those on the newest JAX run in the folder that
-    is kept, or in a temporary one; where neither can be made, they are missing.
+    """Gives a process for each setting and module. Processes on the newest JAX run in the folder
+    that is kept, or in a temporary one; if that cannot be made, they are missing.
     """
     with ExitStack() as stack:
         place = None
@@ -137,17 +137,17 @@ def processes(
 def measure(
     prepared: Mapping[Key, Process], rounds: int, seconds: float
 ) -> dict[Key, dict[str, Any]]:
-    """The times of what every process has prepared."""
+    """Measures the times of what every process has prepared."""
     names = list(prepared)
     times: dict[Key, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
-        # Another order every time, so that none always comes after the same one.
+        # Each turn starts with another process, so that the order does not favour one.
         for i in range(len(names)):
             name = names[(i + turn) % len(names)]
             if turn >= FEW and min(times[name]) > SLOW:
                 continue
             times[name].append(prepared[name].ask(do="time", seconds=seconds)["seconds"])
-            # Idle threads of some libraries go on spinning for some milliseconds.
+            # Idle threads of some libraries keep spinning for some milliseconds.
             time.sleep(0.01)
     found = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""What the libraries on JAX share: how a layer becomes a program, and what is asked of it."""
+"""Compiles the layers of libraries that build on JAX, and notes what that takes."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Make = Callable[..., Any]
 
 
 class Program:
-    """A compiled program with its arguments: calling it runs it, until it is done."""
+    """Holds a compiled program and its arguments. A call runs it, and waits until it is done."""
 
     def __init__(self, function: Callable, *arguments: Any) -> None:
         jax.clear_caches()
@@ -35,7 +35,7 @@ class Program:
 
 
 def prepare(task: Task, make: Make) -> tuple[Program, dict[str, Any]]:
-    """`make(row, key)` gives one layer or network."""
+    """Prepares a task, as `worker.serve` describes. `make(row, key)` gives one layer or network."""
     row = task.row
     jax.config.update("jax_enable_x64", row.dtype == "float64")
     if row.members:
@@ -79,8 +79,8 @@ def prepare(task: Task, make: Make) -> tuple[Program, dict[str, Any]]:
 
 
 def error(function: Callable, made: Program, task: Task) -> float:
-    """How far the output is from that of the same in float64, relative to its norm. Gradients are
-    no measure: roundings switch activations.
+    """Computes the error of the output against the same program in float64, relative to its norm.
+    Gradients are not compared, because rounding switches activations on and off.
     """
     found = np.asarray(made(), "float64")
     jax.config.update("jax_enable_x64", True)
@@ -92,9 +92,9 @@ def error(function: Callable, made: Program, task: Task) -> float:
 
 
 def program(function: Callable, *arguments: Any) -> tuple[Program, dict[str, Any]]:
-    """The function compiled for the arguments, with what it took."""
+    """Compiles a function for its arguments, and notes the time and the memory."""
     try:
         made = Program(function, *arguments)
-    except jax.errors.JaxRuntimeError as error:  # such as too little memory on a device
+    except jax.errors.JaxRuntimeError as error:  # for example too little memory on a device
         raise UnsupportedError(str(error).splitlines()[0]) from error
     return made, made.answer

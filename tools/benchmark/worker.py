@@ -1,4 +1,4 @@
-"""One library in a process of its own: answers lines of JSON until its input ends."""
+"""Serves one library in a process of its own: answers lines of JSON until its input ends."""
 
 import importlib
 import json
@@ -12,13 +12,13 @@ from typing import Any
 from rows import Task, UnsupportedError
 
 
-# A call that takes longer needs none before it to fill the caches.
+# A call that takes longer (in seconds) needs no call before it to fill the caches.
 LONG = 0.1
 
 
 def serve(prepare: Callable[..., tuple[Callable[[], Any], dict[str, Any]]]) -> None:
-    """`prepare` builds what is to be timed, ready to be called and done when it returns, and says
-    what there is to say about it.
+    """Answers requests about one library. `prepare` builds the function to be timed, which has done
+    its work when it returns, and a dictionary of what is known about it.
     """
     replies, sys.stdout = sys.stdout, sys.stderr
     run: Callable[[], Any] | None = None
@@ -39,7 +39,9 @@ def serve(prepare: Callable[..., tuple[Callable[[], Any], dict[str, Any]]]) -> N
 
 
 def mean_time(run: Callable[[], Any], at_least: float) -> float:
-    """The mean of as many calls as take so many seconds, one at least, after one more."""
+    """Calls until `at_least` seconds have passed, after one call to warm up, and returns the mean
+    time of a call. A long call is timed once.
+    """
     start = time.perf_counter()
     run()
     if (first := time.perf_counter() - start) > LONG:
@@ -52,7 +54,7 @@ def mean_time(run: Callable[[], Any], at_least: float) -> float:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Of this Python, and of the distributions that are installed."""
+    """Finds the versions of this Python and of those distributions that are installed."""
     found = {"Python": platform.python_version()}
     for name in dict.fromkeys(names):
         try:

@@ -1,4 +1,4 @@
-"""The layers and the ways to share a field among devices that the table of communication counts."""
+"""Lists the layers, and the ways to share a field among devices, of the table of communication."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ ITEM = 4
 
 @dataclass(frozen=True)
 class Layer:
-    """As many channels out as in, and the same boundary on every axis."""
+    """Describes a layer with as many channels out as in and the same boundary on every axis."""
 
     title: str
     type: str
@@ -21,7 +21,7 @@ class Layer:
     boundary: str = "periodic"
 
     def arguments(self, channels: int, modes: int, dims: int = len(POINTS)) -> dict[str, Any]:
-        """Of the constructor, which is the same in both libraries as far as they both have it."""
+        """Gives the arguments of the constructor, which both libraries share where both have one."""
         found: dict[str, Any] = dict(
             num_spatial_dims=dims, in_channels=channels, out_channels=channels
         )
@@ -36,7 +36,7 @@ class Layer:
         return found
 
     def points_out(self, points: tuple[int, ...]) -> tuple[int, ...]:
-        """Of the result, along each axis."""
+        """Counts the points of the result along each axis."""
         if self.type == "PhysicsConvTranspose":
             return tuple(self.stride * n for n in points)
         return tuple(-(-n // self.stride) for n in points)
@@ -44,8 +44,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Sharding:
-    """How many devices share the samples, the channels and each axis of space; the weights are
-    shared by output channels if the field is shared by channels, and otherwise lie on every device.
+    """Says how many devices share the samples, the channels and each axis of space. If the field is
+    shared by channels, the weights are shared by output channels; otherwise they lie on every
+    device.
     """
 
     title: str
@@ -55,7 +56,7 @@ class Sharding:
 
     @property
     def devices(self) -> int:
-        """All that take part."""
+        """Counts all devices that take part."""
         total = self.samples * self.channels
         for count in self.space:
             total *= count

@@ -1,5 +1,5 @@
-"""What two networks would need on many devices, for one field of 1024^3 points: memory, bytes and
-time, all from the formulas and from vendors' data sheets. Nothing here is measured.
+"""Estimates what two networks would need on many devices for one field of 1024^3 points: memory,
+bytes and time, all from the formulas and from vendors' data sheets. Nothing here is measured.
 """
 
 import math
@@ -11,9 +11,11 @@ from formulas import kept, parts, Sizes, terms, weights, widths
 
 POINTS, CHANNELS, MODES = 1024, 32, 32
 BLOCKS = 4
-"""Of the Fourier neural operator."""
+"""The number of blocks of the Fourier neural operator."""
 LEVELS = 4
-"""Of the U-Net: 1024, 512, 256 and 128 points per axis, with twice as many channels at each."""
+"""The levels of the U-Net have 1024, 512, 256 and 128 points per axis; each has twice as many
+channels as the level before it.
+"""
 COUNTS = (8, 64, 512, 4096)
 
 CONV = Layer("convolution", "PhysicsConv", kernel=3)
@@ -24,33 +26,33 @@ POINTWISE = Layer("pointwise", "PointwiseLinearConv")
 
 
 class Step(NamedTuple):
-    """A layer of a network, with its input."""
+    """Describes a layer of a network, and its input."""
 
     layer: Layer
     sizes: Sizes
 
     @property
     def points_in(self) -> int:
-        """Of the whole input."""
+        """Counts the points of the whole input."""
         return math.prod(self.sizes.points)
 
     @property
     def points_out(self) -> int:
-        """Of the whole output."""
+        """Counts the points of the whole output."""
         return math.prod(self.layer.points_out(self.sizes.points))
 
     @property
     def flops(self) -> float:
-        """Of a training step: a product and a sum are two.
+        """Counts the operations of a training step: a product and a sum are two.
 
-        A convolution is done three times, for the output, the input's gradient and the weights'.
-        A spectral layer transforms there and back, and in the backward pass once more; each axis by
-        products of matrices, with `2 m` real functions per axis, the last axis first. The product
-        of the modes is small beside them.
+        A convolution is computed three times: for the output, the gradient of the input and the
+        gradient of the weights. A spectral layer transforms there and back, and does so again in
+        the backward pass. It transforms each axis by a product of matrices, with `2 m` real
+        functions per axis, the last axis first. The product of the modes is small beside these.
         """
         layer, (_, c, c_out, points, m) = self.layer, self.sizes
         if layer.type != "SpectralConv":
-            # A transposed layer has a product for each point of its input and tap.
+            # A transposed layer has a product for each point of its input and each tap.
             outputs = min(self.points_in, self.points_out)
             return 3 * 2 * outputs * layer.kernel ** len(points) * c * c_out
         total, values = 0.0, float(c * math.prod(points))
@@ -61,17 +63,18 @@ class Step(NamedTuple):
 
     @property
     def weight_traffic(self) -> float:
-        """Bytes of weights that every device reads and writes in a training step: forward and
-        backward it reads them and writes their gradient, and Adam reads gradient, weights and two
-        moments and writes all but the gradient.
+        """Counts the bytes of weights that every device reads and writes in a training step. The
+        forward and the backward pass read the weights, and the backward pass writes their gradient.
+        Adam reads the gradient, the weights and two moments, and writes all but the gradient.
         """
         return (2 + 1 + 4 + 3) * weights(self.layer, self.sizes)
 
     @property
     def traffic(self) -> float:
-        """Bytes that a training step reads and writes at least: forward it reads the input and
-        writes the output, backward it reads the output's gradient and writes the input's; the
-        weights' gradient reads the input again (a spectral layer only the kept modes).
+        """Counts the bytes of fields that a training step has to read and write. The forward pass
+        reads the input and writes the output. The backward pass reads the gradient of the output
+        and writes that of the input. The gradient of the weights reads the input again, but only
+        the kept modes in a spectral layer.
         """
         ins, outs = (
             ITEM * channels * points
@@ -85,14 +88,15 @@ class Step(NamedTuple):
 
 
 def fourier() -> list[Step]:
-    """Blocks of a spectral and a pointwise layer."""
+    """Lists the layers of a network of blocks, each a spectral and a pointwise layer."""
     sizes = Sizes(1, CHANNELS, CHANNELS, (POINTS,) * 3, MODES)
     return [Step(layer, sizes) for layer in (SPECTRAL, POINTWISE)] * BLOCKS
 
 
 def unet() -> list[Step]:
-    """Two convolutions on every level down and up; on the way up the first of them has the level's
-    channels twice, from below and from the way down.
+    """Lists the layers of a network with two convolutions on every level, on the way down and up.
+    On the way up, the first of the two takes the channels of the level twice: from below, and from
+    the way down.
     """
     steps = []
     at = lambda level, c, c_out: Sizes(1, c, c_out, (POINTS // 2**level,) * 3)
@@ -112,26 +116,27 @@ NETWORKS = {"FNO": fourier, "U-Net": unet}
 
 
 class Machine(NamedTuple):
-    """A device and its network, by the vendor's numbers, all per second and per device."""
+    """Describes a device and its network by the vendor's numbers, per device and per second."""
 
     title: str
     memory: float
     flops: float
-    """The matrix units' rate for float32 arrays at JAX's default precision."""
+    """Rate of the matrix units for float32 arrays at JAX's default precision."""
     bandwidth: float
-    """Of its memory, in bytes."""
+    """Bytes that its memory reads or writes."""
     near: float
     """Bytes that it sends to the other devices of a group of eight."""
     far: float
-    """Bytes that it sends beyond it."""
+    """Bytes that it sends to devices beyond that group."""
     torus_link: float | None
-    """Bytes that it sends over one of two links per axis, if the network is a torus."""
+    """Bytes that it sends over one of the two links of an axis, if the network is a torus."""
     source: str
 
     def network_time(self, step: Step, sharding: Sharding) -> float:
-        """Of a training step of a layer, all of it over the slowest link on the way: that of the
-        group of eight devices if there are no more, and otherwise that between groups. On a torus,
-        halos take the two links of each axis of space that is shared; sums take all links.
+        """Computes the seconds that the network takes for a training step of a layer. All bytes go
+        over the slowest link on the way: the link within the group of eight devices if there are no
+        more, and otherwise the link between groups. On a torus, halos take the two links of each
+        shared axis of space, and sums take all links.
         """
         near = sharding.devices <= 8
         total = 0.0
@@ -143,8 +148,9 @@ class Machine(NamedTuple):
         return total
 
     def local_time(self, step: Step, devices: int) -> float:
-        """Of a training step of a layer without the network: that of its products or that of its
-        memory, whichever is longer, shared by the devices; and the weights, which are not.
+        """Computes the seconds of a training step of a layer without the network: for its products
+        or for its fields, whichever takes longer, shared by the devices; and for the weights, which
+        are not shared.
         """
         shared = max(step.flops / self.flops, step.traffic / self.bandwidth) / devices
         return shared + step.weight_traffic / self.bandwidth
@@ -181,9 +187,10 @@ MACHINES = [
 
 
 def memory(steps: list[Step], sharding: Sharding) -> tuple[float, float]:
-    """Bytes on a device that a training step keeps for its way back, and those of the weights with
-    their gradient and the two moments of Adam. Of every layer's output two fields are kept, before
-    and after the activation; the two layers of a Fourier block have one output together.
+    """Counts the bytes on a device of the fields that a training step keeps for the backward pass,
+    and of the weights with their gradient and the two moments of Adam. For the output of a layer
+    two fields are kept, before and after the activation. The two layers of a Fourier block share
+    one output.
     """
     fields, parameters = 0.0, 0.0
     for step in steps:
@@ -196,7 +203,7 @@ def memory(steps: list[Step], sharding: Sharding) -> tuple[float, float]:
 
 
 def sent(steps: list[Step], sharding: Sharding) -> dict[str, float]:
-    """Bytes that a device sends in a training step, by term of the formulas."""
+    """Counts the bytes that a device sends in a training step, by term of the formulas."""
     total: dict[str, float] = {}
     for step in steps:
         for term, size in parts(step.layer, sharding, "train", step.sizes).items():
@@ -205,7 +212,7 @@ def sent(steps: list[Step], sharding: Sharding) -> dict[str, float]:
 
 
 def messages(steps: list[Step], sharding: Sharding) -> int:
-    """How many messages a device sends to its neighbours in a training step."""
+    """Counts the messages that a device sends to its neighbours in a training step."""
     axes = sum(count > 1 for count in sharding.space)
     return sum(
         terms(step.layer, sharding, "train").get("h", 0)
@@ -216,8 +223,8 @@ def messages(steps: list[Step], sharding: Sharding) -> int:
 
 
 def grid(steps: list[Step], devices: int, axes: int) -> Sharding | None:
-    """So many devices, a power of two, as evenly as possible along so many axes; `None` if an axis
-    of the network's coarsest field has fewer points than devices.
+    """Distributes devices, a power of two, as evenly as possible along the given number of axes;
+    `None` if an axis of the network's coarsest field has fewer points than devices.
     """
     power, counts = devices.bit_length() - 1, [1, 1, 1]
     for axis in range(axes):
@@ -228,14 +235,15 @@ def grid(steps: list[Step], devices: int, axes: int) -> Sharding | None:
 
 
 def times(steps: list[Step], machine: Machine, sharding: Sharding) -> tuple[float, float]:
-    """Seconds of a training step on the device, and on the network."""
+    """Computes the seconds of a training step on the device, and on the network."""
     local = sum(machine.local_time(step, sharding.devices) for step in steps)
     return local, sum(machine.network_time(step, sharding) for step in steps)
 
 
 def network_binds(steps: list[Step], machine: Machine, axes: int) -> tuple[int | None, int]:
-    """The least power of two of devices with which the network takes longer than the device, if
-    there is one up to the second number, the most that so many axes have room for, or 4096.
+    """Finds the smallest number of devices, a power of two, at which the network takes longer than
+    the device, or `None`; and the largest number that was tried: 4096, or what the axes have room
+    for.
     """
     most = 1
     for power in range(1, 13):

@@ -1,8 +1,7 @@
 """Counts what the layers send between devices, and makes the page's tables and figure of it.
 
 `python communication.py --output docs` writes docs/sharding.json, docs/sharding.png and the tables
-of docs/sharding.md. Every count is of a compiled program; nothing is run for it but the layers of
-`scaling.py`.
+of docs/sharding.md. It counts in compiled programs, and runs only the layers of `scaling.py`.
 """
 
 import argparse
@@ -31,14 +30,14 @@ COLUMNS = {
     "pdequinox": ("pdequinox", "Auto"),
     "pdequinox explicit": ("pdequinox", "Explicit"),
 }
-"""Library and types of the mesh's axes."""
+"""The library and the types of the mesh's axes, for each column."""
 
 SCALING = (1, 2, 4, 8)
 """Numbers of devices."""
 
 
 def start(script: str, devices: int, *arguments: str) -> "subprocess.Popen[str]":
-    """A script of this folder, in a process with so many devices."""
+    """Starts a script of this folder in a process with the given number of devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, str(HERE / script), *arguments],
@@ -51,12 +50,12 @@ def start(script: str, devices: int, *arguments: str) -> "subprocess.Popen[str]"
 
 
 Case = tuple[str, str, str]
-"""Titles of layer and sharding, and the pass."""
+"""The titles of a layer and a sharding, and the pass."""
 
 
 def count(library: str, mesh: str, cases: list[Case]) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """The cases with their answers. XLA may end a process that it has no program for: the case is
-    noted, and another process goes on with the next.
+    """Counts the cases, and gives each with its answer. XLA may abort the process of a case that it
+    cannot compile. That is noted as the answer, and another process continues with the next case.
     """
     while cases:
         process = start("count.py", DEVICES, library, mesh, json.dumps(cases))
@@ -72,7 +71,7 @@ def count(library: str, mesh: str, cases: list[Case]) -> Iterator[tuple[Case, di
 
 
 def scaling() -> list[dict[str, Any]]:
-    """See `scaling.py`."""
+    """Runs `scaling.py` on each number of devices."""
     found = []
     for devices in SCALING:
         out, errors = (process := start("scaling.py", devices)).communicate()
@@ -84,9 +83,9 @@ def scaling() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", default=[""], help="cases whose title has a text")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose title contains a text")
     parser.add_argument("--libraries", nargs="+", choices=COLUMNS, default=list(COLUMNS))
     parser.add_argument("--no-scaling", action="store_true", help="compile only, run nothing")
     parser.add_argument("--output", type=Path, default=ROOT / "results", help="folder")

@@ -1,7 +1,7 @@
 """Compiles layers of one library for sharded fields, and counts what a device sends.
 
-`python count.py LIBRARY MESH CASES`, with eight devices: the cases are a list in JSON of layer,
-sharding and pass; it writes a line for each, in JSON, as soon as it is known.
+`python count.py LIBRARY MESH CASES` runs with eight devices. The cases are a list of layer,
+sharding and pass, in JSON. A line of JSON is written for each as soon as it is known.
 """
 
 import json
@@ -31,15 +31,15 @@ OURS = {
 
 
 def make(library: str, layer: Layer) -> Any:
-    """The layer."""
+    """Makes the layer."""
     module = import_module(OURS[layer.type] if library == "ours" else "pdequinox.conv")
     arguments = layer.arguments(CHANNELS, MODES)
     return getattr(module, layer.type)(**arguments, key=jax.random.key(0))
 
 
 def compiled(library: str, axis_type: AxisType, layer: Layer, sharding: Sharding, what: str) -> Any:
-    """The program for sharded arguments, with the results sharded like them: a field as the field,
-    the gradient of a weight as the weight.
+    """Compiles the program for sharded arguments. Its results are sharded like the arguments: a
+    field like the field, and the gradient of a weight like the weight.
     """
     weights, static = eqx.partition(make(library, layer), eqx.is_inexact_array)
     counts = {"s": sharding.samples, "c": sharding.channels}
@@ -76,8 +76,8 @@ def compiled(library: str, axis_type: AxisType, layer: Layer, sharding: Sharding
 
 
 def counted(program: Any) -> dict[str, Any]:
-    """What a device sends in a run, the largest collective, how many there are of each kind, and
-    the most memory that the program needs on a device beyond its arguments and results.
+    """Counts what a device sends in a run, the largest collective, the collectives of each kind,
+    and the memory that the program needs on a device beyond its arguments and results.
     """
     found = collectives(program)
     return {
@@ -89,7 +89,7 @@ def counted(program: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     library, mesh, asked = sys.argv[1], AxisType[sys.argv[2]], json.loads(sys.argv[3])
     layers = {layer.title: layer for layer in LAYERS}
     shardings = {sharding.title: sharding for sharding in SHARDINGS}
@@ -97,7 +97,7 @@ def main() -> None:
         try:
             answer = counted(compiled(library, mesh, layers[layer], shardings[sharding], what))
         except Exception as error:
-            # What a library cannot do is a result too.
+            # An error is a result too: the library cannot do this case.
             answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
         print(json.dumps(answer), flush=True)
 

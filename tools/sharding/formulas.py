@@ -1,5 +1,5 @@
-"""What a device sends for a layer, as formulas. The tables of the page evaluate them, and a test
-holds them against the counts of compiled programs.
+"""Gives formulas for what a device sends for a layer. The tables of the page evaluate them, and a
+test compares them with the counts of compiled programs.
 
 | symbol | |
 |---|---|
@@ -10,9 +10,9 @@ holds them against the counts of compiled programs.
 | `h` | bytes of the halos of a device's block of the input |
 | `R(B)` | an all-reduce of `B` bytes, `2 (P - 1) / P B` |
 | `A(B)` | all-reduces along one axis of the mesh after the other, `2 (P_i - 1) / P_i B` each |
-| `G(B)` | an all-gather to `B` bytes, or a reduce-scatter from as many, `(P - 1) / P B` |
+| `G(B)` | an all-gather to `B` bytes, or a reduce-scatter of `B` bytes, `(P - 1) / P B` |
 
-Left out are the sums of the loss and of the gradient of a convolution's bias, some bytes.
+The formulas leave out the sums of the loss and of the gradient of a convolution's bias, some bytes.
 """
 
 import math
@@ -22,7 +22,7 @@ from cases import ITEM, Layer, Sharding
 
 
 class Sizes(NamedTuple):
-    """Of a whole input field and of the layer."""
+    """Holds the sizes of a whole input field and of the layer."""
 
     samples: int
     in_channels: int
@@ -36,37 +36,37 @@ Terms = dict[str, int]
 
 
 def shared(sharding: Sharding) -> str:
-    """What is shared: samples, space or channels."""
+    """Tells what is shared: samples, space or channels."""
     return "samples" if sharding.samples > 1 else "channels" if sharding.channels > 1 else "space"
 
 
 TERMS: dict[tuple[str, str], tuple[Terms, Terms]] = {
     ("convolution", "samples"): ({}, {"R(W)": 1}),
-    # Backward, the halos of the input's gradient go back to the neighbours that they belong to;
-    # those of the input are fetched again for the weights' gradient.
+    # In the backward pass, the halos of the input's gradient go back to the neighbours that they
+    # belong to, and the halos of the input are fetched again for the weights' gradient.
     ("convolution", "space"): ({"h": 1}, {"h": 3, "R(W)": 1}),
-    # Each device needs all channels of the input for its own of the output; backward the sum over
-    # the output's channels leaves each device its own of the input's.
+    # Each device needs all input channels for its output channels. In the backward pass, the sum
+    # over the output channels leaves each device its own input channels.
     ("convolution", "channels"): ({"G(F)": 1}, {"G(F)": 2}),
     ("SpectralConv", "samples"): ({}, {"R(W)": 1}),
-    # The sum over points is one over devices; what comes after is the same on all of them. Backward
-    # the same of the cotangent.
+    # The sum over points becomes a sum over devices, and what follows is the same on all of them.
+    # The backward pass does the same with the cotangent.
     ("SpectralConv", "space"): ({"R(K)": 1}, {"R(K)": 2}),
-    # Backward XLA sums the products with real and imaginary parts of the weights one by one.
+    # In the backward pass, XLA sums the products with real and imaginary weights separately.
     ("SpectralConv", "channels"): ({"G(K)": 1}, {"G(K)": 1, "R(K)": 2}),
     ("SpectralConv between walls", "samples"): ({}, {"R(W)": 1}),
     ("SpectralConv between walls", "space"): ({"R(K)": 1}, {"R(K)": 2}),
     ("SpectralConv between walls", "channels"): ({"G(K)": 1}, {"G(K)": 1, "R(K)": 1}),
     ("PointwiseLinearConv", "samples"): ({}, {"R(W)": 1}),
-    # Here XLA itself arranges the sum.
+    # XLA itself arranges this sum.
     ("PointwiseLinearConv", "space"): ({}, {"A(W)": 1}),
     ("PointwiseLinearConv", "channels"): ({"G(F)": 1}, {"G(F)": 2}),
 }
-"""Of a forward pass, and of a training step: value, and gradients of the weights and the input."""
+"""The terms of a forward pass, and of a training step: value, gradients of weights and input."""
 
 
 def key(layer: Layer, sharding: Sharding) -> tuple[str, str]:
-    """In `TERMS`."""
+    """Finds the key in `TERMS`."""
     if layer.type.startswith("Physics"):
         return "convolution", shared(sharding)
     walls = layer.type == "SpectralConv" and layer.boundary != "periodic"
@@ -74,22 +74,22 @@ def key(layer: Layer, sharding: Sharding) -> tuple[str, str]:
 
 
 def terms(layer: Layer, sharding: Sharding, what: str) -> Terms:
-    """Of a pass, `"forward"` or `"train"`."""
+    """Finds the terms of a pass, `"forward"` or `"train"`."""
     return TERMS[key(layer, sharding)][what == "train"]
 
 
 def text(found: Terms) -> str:
-    """`3 h + R(W)`, or 0."""
+    """Writes terms as in `3 h + R(W)`, or 0 if there are none."""
     return " + ".join(f"{n} {term}" if n > 1 else term for term, n in found.items()) or "0"
 
 
 def sent(layer: Layer, sharding: Sharding, what: str, sizes: Sizes) -> float:
-    """Bytes per device."""
+    """Computes the bytes that each device sends."""
     return sum(parts(layer, sharding, what, sizes).values())
 
 
 def parts(layer: Layer, sharding: Sharding, what: str, sizes: Sizes) -> dict[str, float]:
-    """Bytes per device of each term."""
+    """Computes the bytes that each device sends for each term."""
     others = (sharding.devices - 1) / sharding.devices
     values = {
         "h": lambda: halo(layer, sharding, sizes),
@@ -103,13 +103,13 @@ def parts(layer: Layer, sharding: Sharding, what: str, sizes: Sizes) -> dict[str
 
 
 def field(sizes: Sizes) -> float:
-    """`F`."""
+    """Computes `F`."""
     return float(ITEM * sizes.samples * sizes.in_channels * math.prod(sizes.points))
 
 
 def kept(layer: Layer, sizes: Sizes) -> float:
-    """`K`. Periodic axes but the last have the wavenumbers of both signs, and the modes are then
-    complex, of two parts.
+    """Computes `K`. All periodic axes but the last have wavenumbers of both signs, and the modes
+    are then complex numbers with two parts.
     """
     dims = len(sizes.points)
     per_channel = sizes.modes**dims * (2**dims if layer.boundary == "periodic" else 1)
@@ -117,7 +117,7 @@ def kept(layer: Layer, sizes: Sizes) -> float:
 
 
 def weights(layer: Layer, sizes: Sizes) -> float:
-    """`W`."""
+    """Computes `W`."""
     dims = len(sizes.points)
     matrix = sizes.in_channels * sizes.out_channels
     if layer.type == "SpectralConv":
@@ -128,8 +128,8 @@ def weights(layer: Layer, sizes: Sizes) -> float:
 
 
 def weights_of(kind: Any, sizes: Sizes) -> float:
-    """`W` of a periodic spectral layer with this kind of weights, whose arrays have the parts of
-    complex numbers.
+    """Computes `W` of a periodic spectral layer with this kind of weights, which have a real and an
+    imaginary part.
     """
     dims, m = len(sizes.points), sizes.modes
     waves = [2 * m] * (dims - 1) + [m]
@@ -146,13 +146,13 @@ def weights_of(kind: Any, sizes: Sizes) -> float:
 
 
 def widths(layer: Layer) -> tuple[int, int]:
-    """How many points beyond a block, below and above, the outputs of the block read, when the
-    stride divides the block.
+    """Counts the points beyond a block, below and above, that the outputs of the block read, when
+    the stride divides the block.
 
     With `c = (k - 1) // 2`, output `i` of a convolution reads `i s - c, ..., i s - c + k - 1`, so a
-    block of `n` points reads from `-c` to `n - s - c + k - 1`. Output `j` of a transposed one reads
-    the points `i` for which `j - i s + c` is one of `0..k-1`, from `ceil((c - k + 1) / s)` to
-    `floor((n s - 1 + c) / s)`.
+    block of `n` points reads from `-c` to `n - s - c + k - 1`. Output `j` of a transposed
+    convolution reads the points `i` for which `j - i s + c` is one of `0..k-1`, so a block reads
+    from `ceil((c - k + 1) / s)` to `floor((n s - 1 + c) / s)`.
     """
     k, s, c = layer.kernel, layer.stride, (layer.kernel - 1) // 2
     if layer.type == "PhysicsConvTranspose":
@@ -161,8 +161,8 @@ def widths(layer: Layer) -> tuple[int, int]:
 
 
 def halo(layer: Layer, sharding: Sharding, sizes: Sizes) -> float:
-    """`h`. One axis after the other is extended, so that corners come along: axis `i` sends
-    `lower + upper` layers of a block that is extended along the axes before it.
+    """Computes `h`. One axis after the other is extended, so that corners are included: axis `i`
+    sends `lower + upper` layers of a block that is already extended along the axes before it.
     """
     lower, upper = widths(layer)
     block = [n // count for n, count in zip(sizes.points, sharding.space, strict=True)]

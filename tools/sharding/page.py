@@ -1,7 +1,7 @@
-"""The tables and the figure of docs/sharding.md, from the numbers in docs/sharding.json and from
-the formulas.
+"""Makes the tables and the figure of docs/sharding.md from the numbers in docs/sharding.json and
+from the formulas.
 
-`python page.py FOLDER` makes them anew.
+`python page.py FOLDER` makes them again from the stored numbers.
 """
 
 import json
@@ -25,23 +25,23 @@ SIZES = Sizes(SAMPLES, CHANNELS, CHANNELS, POINTS, MODES)
 LAYER = {layer.title: layer for layer in LAYERS}
 SHARDING = {sharding.title: sharding for sharding in SHARDINGS}
 LATENCY = 5e-6
-"""Seconds, of a message between systems: what is common."""
+"""Seconds of a message between systems, a common value."""
 
 
 def number(value: float) -> str:
-    """Three digits: `0.0485`, `13.1`, `1,050`."""
+    """Writes three digits: `0.0485`, `13.1`, `1,050`."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value else "0"
 
 
 def of(row: dict[str, Any], column: str, what: str, key: str) -> float | None:
-    """A number of the results, or `None` where there is no program."""
+    """Finds a number of the results, or `None` where there is no program."""
     return row.get(column, {}).get(what, {}).get(key)
 
 
 def bytes_table(results: dict[str, Any]) -> str:
-    """What was counted."""
+    """Writes the table of what was counted."""
     head = ["", "shared", "forward: sent", "pdequinox", "training step: sent", "pdequinox"]
     head += ["largest", "pdequinox"]
     body = []
@@ -59,7 +59,7 @@ def bytes_table(results: dict[str, Any]) -> str:
 
 
 def setting(_: dict[str, Any]) -> str:
-    """A sentence on what was compiled."""
+    """Writes sentences on what was compiled."""
     return (
         f"The field has {SAMPLES} samples, {CHANNELS} channels and "
         f"{' x '.join(map(str, POINTS))} points in float32, {field(SIZES) / 1e6:.1f} MB in all, on "
@@ -70,19 +70,19 @@ def setting(_: dict[str, Any]) -> str:
 
 
 def explicit(results: dict[str, Any]) -> str:
-    """A sentence on meshes of explicit axis types."""
+    """Writes sentences on meshes with explicit axis types."""
     same, other = 0, []
     for row in results["rows"]:
         for what in PASSES:
             auto, own = (of(row, column, what, "sent") for column in ("ours", "explicit"))
-            # Sums of some bytes may be done over one axis of the mesh after the other.
+            # Sums of a few bytes may go over one axis of the mesh after the other.
             if auto is not None and own is not None and abs(auto - own) <= 256:
                 same += 1
             else:
                 other.append(f"{row['layer']}, {row['sharding']}, {what}")
     sentence = (
-        f"On meshes with explicit axis types, {same} programs of this project send as many bytes as "
-        "on automatic ones"
+        f"On meshes with explicit axis types, {same} programs of this project send as many bytes "
+        "as on automatic ones"
     )
     if other:
         sentence += f", and {len(other)} do not: {'; '.join(other)}"
@@ -95,7 +95,7 @@ def explicit(results: dict[str, Any]) -> str:
 
 
 def missing(results: dict[str, Any]) -> str:
-    """A sentence on what pdequinox has no program for."""
+    """Lists the cases that pdequinox has no program for, by their error message."""
     found: dict[str, list[str]] = {}
     for row in results["rows"]:
         errors = [row.get("pdequinox", {}).get(what, {}).get("error") for what in PASSES]
@@ -106,7 +106,7 @@ def missing(results: dict[str, Any]) -> str:
 
 
 def formulas(results: dict[str, Any]) -> str:
-    """The formulas, and how far the counts are from them."""
+    """Writes the table of formulas, and how far the counts are from them."""
     ratios: dict[tuple[str, str], list[float]] = {}
     for row in results["rows"]:
         layer, sharding = LAYER[row["layer"]], SHARDING[row["sharding"]]
@@ -123,7 +123,7 @@ def formulas(results: dict[str, Any]) -> str:
 
 
 def network(name: str, ways: tuple[int, ...]) -> str:
-    """A network on a field of 1024^3 points, shared along so many axes."""
+    """Writes the table of a network on a field of 1024^3 points, for each number of shared axes."""
     steps = cluster.NETWORKS[name]()
     head = ["devices", "block", "kept fields, GB", "weights, GB", "sent, MB"]
     head += [f"{m.title}: {what}" for m in cluster.MACHINES for what in ("device, ms", "network")]
@@ -160,7 +160,7 @@ FACTORS = {
 
 
 def factors(_: dict[str, Any]) -> str:
-    """The weights of a network on the large field, of every kind."""
+    """Writes the table of the weights of a network on the large field, of every kind."""
     steps = [step for step in cluster.fourier() if step.layer is cluster.SPECTRAL]
     body = []
     for title, (kind, formula) in FACTORS.items():
@@ -172,7 +172,7 @@ def factors(_: dict[str, Any]) -> str:
 
 
 def binding(_: dict[str, Any]) -> str:
-    """Where the network takes longer."""
+    """Writes the table of where the network takes longer."""
     ways = {1: "slabs", 2: "pencils", 3: "boxes"}
     head = ["", *(f"{m.title}: {way}" for m in cluster.MACHINES for way in ways.values())]
     body = []
@@ -187,7 +187,7 @@ def binding(_: dict[str, Any]) -> str:
 
 
 def assumptions(_: dict[str, Any]) -> str:
-    """What the networks are, in numbers."""
+    """Lists the numbers that describe the networks and the machines."""
     size = cluster.ITEM * cluster.CHANNELS * cluster.POINTS**3 / 1e9
     widths = [str(cluster.CHANNELS * 2**level) for level in range(cluster.LEVELS)]
     points = [f"{cluster.POINTS // 2**level}^3" for level in range(cluster.LEVELS)]
@@ -201,16 +201,16 @@ def assumptions(_: dict[str, Any]) -> str:
         f"- FNO: {cluster.BLOCKS} blocks of a spectral layer with {cluster.MODES} modes per axis "
         f"and a pointwise layer; {totals['FNO']:.2g} GB of weights.",
         f"- U-Net: {cluster.LEVELS} levels of {', '.join(points)} points and {', '.join(widths)} "
-        "channels. Each level has two convolutions with three taps per axis on the way down, and all "
-        "but the coarsest two more on the way up. Strided and transposed convolutions connect the "
-        f"levels. {totals['U-Net']:.2g} GB of weights.",
+        "channels. Each level has two convolutions with three taps per axis on the way down, and "
+        "all but the coarsest two more on the way up. Strided and transposed convolutions connect "
+        f"the levels. {totals['U-Net']:.2g} GB of weights.",
         *(f"- {machine.title}: {machine.source}" for machine in cluster.MACHINES),
     ]
     return "\n".join(lines) + "\n"
 
 
 def latency(_: dict[str, Any]) -> str:
-    """A sentence on what the times leave out."""
+    """Writes sentences on the latency, which the times leave out."""
     steps = cluster.NETWORKS["U-Net"]()
     sharding = cluster.grid(steps, 4096, 3)
     assert sharding is not None
@@ -223,7 +223,7 @@ def latency(_: dict[str, Any]) -> str:
 
 
 def gathered(results: dict[str, Any]) -> str:
-    """A sentence on what pdequinox's spectral layer would gather for the large field."""
+    """Writes sentences on what pdequinox's spectral layer would gather for the large field."""
     (row,) = (
         row for row in results["rows"]
         if (row["layer"], row["sharding"]) == ("SpectralConv", "one axis")
@@ -244,7 +244,7 @@ def gathered(results: dict[str, Any]) -> str:
 
 
 def scaling(results: dict[str, Any]) -> str:
-    """The times on this machine."""
+    """Writes the table of the times on this machine."""
     head = ["", "devices", "same field, s", "relative", "same block, s", "relative per block"]
     found = {
         (entry["block"], entry["kind"], entry["devices"]): entry["median"]
@@ -261,7 +261,7 @@ def scaling(results: dict[str, Any]) -> str:
 
 
 def machine(results: dict[str, Any]) -> str:
-    """A sentence on what it ran on."""
+    """Writes a sentence on the machine and the versions of the run."""
     found = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return f"Machine: {results['machine']}; {found}.\n"
 
@@ -285,8 +285,8 @@ PARTS = {
 
 
 def fill(page: str, results: dict[str, Any]) -> str:
-    """The page with its generated parts: each stands between a mark such as
-    `<!-- generated: bytes -->` and the mark `<!-- end -->`.
+    """Fills a page with its generated parts. Each stands between a mark, for example
+    `<!-- generated: bytes -->`, and the mark `<!-- end -->`.
     """
 
     def filled(found: re.Match[str]) -> str:
@@ -300,7 +300,7 @@ COLOURS = {"H100": "#1f77b4", "TPU v5p": "#d95f02"}
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Device and network against each other for both networks, and the times on this machine."""
+    """Draws the times of device and network for both networks, and the times on this machine."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
@@ -338,7 +338,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 def measured(entries: Iterable[dict[str, Any]], panel: Any) -> None:
-    """The times on this machine, relative to one device and to the work."""
+    """Draws the times on this machine, relative to one device and to the work."""
     styles = {"strong": ("-", "same field"), "weak": ("--", "same block")}
     colours = {"two convolutions": "#1b7837", "Fourier block": "#762a83"}
     entries = list(entries)
@@ -365,7 +365,7 @@ def measured(entries: Iterable[dict[str, Any]], panel: Any) -> None:
 
 
 def write(results: dict[str, Any], folder: Path, name: str = "sharding") -> None:
-    """The numbers, the figure, and the tables of the page if it is in the folder."""
+    """Writes the numbers, the figure, and the tables of the page if it is in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(dump(results), encoding="utf-8")
     if find_spec("matplotlib"):

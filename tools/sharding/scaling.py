@@ -1,8 +1,8 @@
 """Times training steps of two blocks of layers on the forced host devices that it is started with.
 
-All devices share one core of this machine, so that nothing gets faster: with `n` devices, a field
-that stays as large takes as long as before, and one of `n` times as many points takes `n` times as
-long, if sharding costs nothing. What is measured is how far it is from that.
+All devices share one core of this machine, so nothing gets faster. If sharding cost nothing, a
+field of the same size would take as long on `n` devices as on one, and a field with `n` times as
+many points would take `n` times as long. The difference from that is what is measured.
 """
 
 import json
@@ -28,7 +28,7 @@ TURNS = 9
 
 
 class Convolutions(eqx.Module):
-    """Two convolutions, as on a level of a U-Net."""
+    """Applies two convolutions, as on a level of a U-Net."""
 
     layers: list[PhysicsConv]
 
@@ -45,7 +45,7 @@ class Convolutions(eqx.Module):
 
 
 class FourierBlock(eqx.Module):
-    """A block of a Fourier neural operator."""
+    """Applies a block of a Fourier neural operator."""
 
     spectral: SpectralConv
     pointwise: PointwiseLinearConv
@@ -63,7 +63,7 @@ BLOCKS = {"two convolutions": Convolutions, "Fourier block": FourierBlock}
 
 
 def seconds(block: Any, points: tuple[int, ...]) -> list[float]:
-    """Of training steps with the first axis of space shared by all devices."""
+    """Times training steps with the first axis of space shared by all devices."""
     devices = len(jax.devices())
     mesh = jax.make_mesh((devices,), ("x",), axis_types=(AxisType.Auto,))
     everywhere, split = (NamedSharding(mesh, spec) for spec in (P(), P(None, None, "x")))
@@ -83,14 +83,14 @@ def seconds(block: Any, points: tuple[int, ...]) -> list[float]:
         start = time.perf_counter()
         jax.block_until_ready(program((weights, x)))
         found.append(time.perf_counter() - start)
-    return found[1:]  # The first one touches memory for the first time.
+    return found[1:]  # The first step touches new memory.
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     if hasattr(os, "sched_setaffinity"):
-        # Before JAX starts its threads. Otherwise one device would be given all cores for some
-        # layers and one for others, and that would be what the curve shows.
+        # This comes before JAX starts its threads. Otherwise one device would use all cores for
+        # some layers and one core for others, and the curve would show that.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     devices = len(jax.devices())
     answers = []
