@@ -21,7 +21,7 @@ class Layer:
     boundary: str = "periodic"
 
     def arguments(self, channels: int, modes: int, dims: int = len(POINTS)) -> dict[str, Any]:
-        """Gives the arguments of the constructor, which both libraries share where both have one."""
+        """Gives the arguments of the constructor, which both libraries share if both have one."""
         found: dict[str, Any] = dict(
             num_spatial_dims=dims, in_channels=channels, out_channels=channels
         )
