@@ -213,9 +213,17 @@ def test_a_layer_is_five_files_and_their_imports_point_down(package):
 def test_every_basis_is_in_the_tables_and_has_an_oracle(mode):
     assert f'"{mode}"' in SpectralConv.__doc__ or KINDS[mode].wraps
     assert mode in oracles.WALLS or KINDS[mode].wraps
-    for readme in (ROOT / "README.md", ROOT / "packages" / "spectralconv" / "README.md"):
-        names = "|".join((mode, *KINDS[mode].aliases))
-        assert re.search(rf'^\|.*`"({names})"`', readme.read_text(), re.MULTILINE), readme
+    for page in ("boundary_modes.md", "spectral_bases.md"):
+        names, text = "|".join((mode, *KINDS[mode].aliases)), (ROOT / "docs" / page).read_text()
+        assert re.search(rf'^\|.*`"({names})"`', text, re.MULTILINE), page
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_every_mode_is_in_the_table_of_what_it_does(kind):
+    page = (ROOT / "docs" / "boundary_modes.md").read_text(encoding="utf-8")
+    table = page.partition("\n## What each mode does\n")[2].partition("\n## ")[0]
+    for name in (kind.name, *kind.aliases):
+        assert re.search(rf'^\| .*`"{name}"`.* \| ', table, re.MULTILINE), name
 
 
 # An operator
@@ -277,8 +285,8 @@ def test_every_layer_is_a_column_of_the_registry_of_transformations():
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=short)
-def test_every_layer_is_in_the_readme_and_among_the_programs(layer):
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Layers\n")[2]
+def test_every_layer_is_on_its_page_and_among_the_programs(layer):
+    table = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
     assert re.search(rf"^\|.*`{layer.__name__}`", table, re.MULTILINE)
     (programs,) = (
         node.value

@@ -1,4 +1,4 @@
-"""What the readmes show is what the project gives."""
+"""What the readmes and the pages of the site show is what the project gives."""
 
 import re
 import shlex
@@ -11,31 +11,44 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
+PAGES = [*READMES, *sorted(ROOT.glob("docs/**/*.md"))]
 
 
 def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
-def test_python_examples_run(readme):
-    text = readme.read_text(encoding="utf-8")
-    examples = blocks(text, "python")
-    assert examples
-    # What needs another library is run by the tests in its environment.
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+def examples(page):
+    """Finds the blocks of Python that need no other library and are not a program by itself, which
+    other tests run in their environments.
+    """
+    text = page.read_text(encoding="utf-8")
     elsewhere = re.findall(r"^<!-- run with \w+ -->\n```python\n(.*?)^```", text, re.M | re.S)
-    for example in examples:
-        if example in elsewhere:
-            continue
+    found = blocks(text, "python")
+    return [block for block in found if block not in elsewhere and "--8<--" not in block]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=name)
+def test_python_examples_run(page):
+    for example in examples(page):
         # Optax needs JAX's default.
         with jax.numpy_dtype_promotion("standard" if "import optax" in example else "strict"):
-            exec(compile(example, str(readme), "exec"), {})
+            exec(compile(example, str(page), "exec"), {})
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
-def test_links_lead_somewhere(readme):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", readme.read_text(encoding="utf-8")):
-        assert (readme.parent / target).exists(), target
+@pytest.mark.parametrize("readme", READMES, ids=name)
+def test_readmes_have_an_example(readme):
+    assert examples(readme)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
 
 
 def test_ci_runs_the_command_of_the_readme():
@@ -47,7 +60,8 @@ def test_commands_name_environments_and_scripts_that_exist():
     import tomllib
 
     environments = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["envs"]
-    texts = [README, *((ROOT / name).read_text() for name in ("CONTRIBUTING.md", ".ci/run"))]
+    paths = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / ".ci" / "run"]
+    texts = [path.read_text(encoding="utf-8") for path in paths]
     commands = {c for text in texts for c in re.findall(r"hatch run ([\w-]+:[\w-]+)", text)}
     assert commands
     for command in commands:
