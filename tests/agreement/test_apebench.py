@@ -70,5 +70,5 @@ assert isinstance(net.projection, pdequinox.conv.PointwiseLinearConv)
 
 
 @pytest.mark.parametrize("example", readmes.examples("pdequinox"))
-def test_examples_of_the_readme(example):
+def test_examples_of_the_pages(example):
     readmes.run(example)

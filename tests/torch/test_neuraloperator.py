@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-import readmes
 import torch
 
 from pdequinox_convert import (
@@ -434,8 +433,3 @@ def test_in_double_precision(x64):
     actual = np.asarray(mine(x.astype("float64")))
     assert actual.dtype == np.float64
     assert np.abs(actual - expected).max() <= 56 * 8 * EPS * np.abs(expected).max()
-
-
-@pytest.mark.parametrize("example", readmes.examples("neuraloperator"))
-def test_examples_of_the_readme(example):
-    readmes.run(example)
