@@ -307,10 +307,10 @@ def test_what_a_release_called_deprecated_may_go(released, capsys):
 def test_a_tag_releases_what_it_names(new, capsys):
     new.git("tag", "pdequinox-low-v0.1.0")
     assert said(new, capsys, "pdequinox-low-v0.1.0")[0]
-    # Each needs what it needs to be there.
+    # What it needs is released.
     new.git("tag", "pdequinox-high-v0.1.0")
     assert said(new, capsys, "pdequinox-high-v0.1.0")[0]
-    # It asks nothing of the others.
+    # What the others have yet to do does not matter.
     new.raised("low", "0.1.1")
     new.commit()
     new.raised("high", "0.1.1")
@@ -332,6 +332,22 @@ def test_a_tag_releases_what_it_names(new, capsys):
 def test_a_tag_that_releases_something_else_is_refused(new, capsys, tag, message):
     new.git("tag", tag)
     ready, output = said(new, capsys, tag)
+    assert not ready and message in output
+
+
+@pytest.mark.parametrize(
+    "fault, tag, message",
+    [
+        (no_section, "pdequinox-low-v0.1.1", "begins with 0.1.0"),
+        (not_recorded, "pdequinox-low-v0.1.1", "does not have the public names of 0.1.1"),
+        (removed, "pdequinox-low-v0.2.0", "is gone, though pdequinox-low-v0.1.0 did not"),
+    ],
+)
+def test_a_tag_is_compared_with_the_release_before_it(released, capsys, fault, tag, message):
+    fault(released)
+    released.commit()
+    released.git("tag", tag)
+    ready, output = said(released, capsys, tag)
     assert not ready and message in output
 
 
