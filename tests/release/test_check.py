@@ -177,6 +177,11 @@ def no_section(workspace):
     workspace.code("low", "def f(x, y=0, z=0): ...", "0.1.1")
 
 
+def no_version(workspace):
+    workspace.raised("low", "0.1.1")
+    workspace.code("low", "def f(x, y=0): ...", "0.1.0")
+
+
 def empty_section(workspace):
     workspace.raised("low", "0.1.1")
     workspace.replace("low", "CHANGELOG.md", "- More.\n", "")
@@ -231,7 +236,8 @@ def renamed(workspace):
         (dependency, "changed since pdequinox-low-v0.1.0 (packages/low/pyproject.toml)"),
         (below, "the version is below that of pdequinox-low-v0.1.0"),
         (unusual, "`__version__` is '0.2.0-rc1': write it as '0.2.0rc1'"),
-        (no_section, "begins with 0.1.0: begin it with a section '## 0.1.1'"),
+        (no_section, "begins with 0.1.0, and the version is 0.1.1: raise the version, or add"),
+        (no_version, "begins with 0.1.1, and the version is 0.1.0: raise the version, or add"),
         (empty_section, "the section 0.1.1 of CHANGELOG.md is empty"),
         (released_section, "the section 0.1.0 of CHANGELOG.md is not that of pdequinox-low-v0.1.0"),
         (excluded, "'pdequinox-low<0.2,>=0.1' excludes 0.2.0"),

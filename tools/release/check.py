@@ -58,7 +58,8 @@ class State:
         text = f"{self.package.name} {self.package.version}: "
         if self.tag is None:
             return text + "never released"
-        files = f"{len(self.changed)} files of it changed" if self.changed else "unchanged"
+        count = len(self.changed)
+        files = f"{count} changed file{'s' * (count > 1)}" if count else "unchanged"
         return text + f"{files} since {self.tag}"
 
 
@@ -84,7 +85,10 @@ def changelog_problems(state: State) -> Iterator[str]:
     own = sections(file.read_text(encoding="utf-8"))
     first = next(iter(own), None)
     if first != version:
-        yield f"CHANGELOG.md begins with {first}: begin it with a section '## {version}'"
+        yield (
+            f"CHANGELOG.md begins with {first}, and the version is {version}: raise the version, "
+            "or add a section"
+        )
     elif not own[version]:
         yield f"the section {version} of CHANGELOG.md is empty: say what changed"
     if state.tag is not None:
