@@ -6,6 +6,7 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import pytest
+from shares import share
 
 
 # For the layers on meshes; arrays are on the first device unless a test places them.
@@ -22,6 +23,20 @@ jax.config.update("jax_default_prng_impl", "rbg")
 # call of every shape compiles.
 hypothesis.settings.register_profile("project", deadline=None, max_examples=30, print_blob=True)
 hypothesis.settings.load_profile("project")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--share", metavar="K/N", help="of every test, each N-th case from K on")
+
+
+def pytest_collection_modifyitems(config, items):
+    part = config.getoption("--share")
+    if part is None:
+        return
+    chosen = share((item.nodeid for item in items), part)
+    left = [item for item in items if item.nodeid not in chosen]
+    items[:] = [item for item in items if item.nodeid in chosen]
+    config.hook.pytest_deselected(items=left)
 
 
 @contextmanager

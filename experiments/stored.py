@@ -1,7 +1,7 @@
 """What the pages of the experiments show of the numbers that are stored beside them: a function for
 each page, which gives its generated parts (see `pages`).
 
-`hatch run experiments:python experiments/stored.py FOLDER` fills the pages of a folder anew.
+`hatch run experiments:report` fills the pages of docs/experiments.
 """
 
 import json

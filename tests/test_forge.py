@@ -68,6 +68,8 @@ def test_workflows_run_commands_of_the_project(name):
 def test_the_forge_runs_what_ci_runs():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     wanted = {found[1] for line in lines if (found := re.search(r"(hatch (?!\$)[^)]+)\)?$", line))}
+    # The forge has a machine for each, and runs all cases.
+    wanted = {re.sub(r" --share \d/\d", "", command) for command in wanted}
     assert len(wanted) > 10
     assert wanted <= {*commands(WORKFLOWS["test.yml"]), *commands(WORKFLOWS["docs.yml"])}
 

@@ -40,6 +40,11 @@ def test_python_examples_run(page):
             exec(compile(example, str(page), "exec"), {})
 
 
+def test_examples_elsewhere_need_a_library_whose_tests_run_them():
+    named = {n for page in PAGES for n in re.findall(r"<!-- run with (\w+) -->", page.read_text())}
+    assert named <= {"neuraloperator", "pdequinox", "torch"}
+
+
 @pytest.mark.parametrize("readme", READMES, ids=name)
 def test_readmes_have_an_example(readme):
     assert examples(readme)

@@ -56,7 +56,7 @@ def experiment_problems() -> Iterator[str]:
             yield f"{where}: {error}"
         else:
             if shown != text:
-                command = "hatch run experiments:python experiments/stored.py docs/experiments"
+                command = "hatch run experiments:report"
                 yield f"{where}: not what {name}.json gives. Run `{command}`"
 
 

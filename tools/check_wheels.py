@@ -46,8 +46,8 @@ SDIST_ENTRIES = {
     "src",
 }
 
-# These run in the environment of a wheel: the first tells what is installed, the second imports
-# every module of the package and tells where it was, each in the last line that it prints.
+# These programs run in the environment of a wheel, and print their answer as the last line. The
+# first lists what is installed. The second imports all modules of the package, and says from where.
 INVENTORY = """
 import importlib.metadata, json
 print(json.dumps({
@@ -66,8 +66,8 @@ for module in pkgutil.walk_packages(package.__path__, sys.argv[1] + "."):
 print(json.dumps({"file": package.__file__, "version": package.__version__}))
 """
 
-# A pytest plugin for the same environment: `pythonpath`, a conftest or an import mode could put the
-# checkout before the installed wheel.
+# A pytest plugin for the same environment, because `pythonpath`, a conftest or an import mode could
+# put the checkout before the installed wheel.
 PLUGIN = """
 import pathlib, sys
 TESTED, MODULES = {tested!r}, {modules!r}
@@ -87,7 +87,7 @@ def pytest_sessionfinish(session):
 
 @dataclass(frozen=True)
 class Package:
-    """A distribution of the workspace, as its sources declare it."""
+    """Describes a distribution of the workspace, as its sources declare it."""
 
     folder: Path
 
@@ -101,7 +101,7 @@ class Package:
 
     @property
     def stem(self) -> str:
-        """The start of the names of the built files."""
+        """Gives the start of the names of the built files."""
         return canonicalize_name(self.name).replace("-", "_")
 
     @property
@@ -119,7 +119,7 @@ class Package:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """The source files, by their name in the wheel."""
+        """Reads the source files, by their name in the wheel."""
         return {
             file.relative_to(self.source.parent).as_posix(): file.read_bytes()
             for file in sorted(self.source.rglob("*"))
@@ -139,8 +139,8 @@ class Package:
 
     @cached_property
     def imports(self) -> dict[str, set[str]]:
-        """The modules that the sources import, those of its own package aside, without what is
-        after their first dot, and the files that import them.
+        """Finds the top-level modules that the sources import, except for the package itself, and
+        the files that import them.
         """
         found: dict[str, set[str]] = {}
         for file, content in self.files.items():
@@ -191,13 +191,13 @@ def workspace() -> list[Package]:
 
 
 class Report:
-    """Prints a line per check, and counts."""
+    """Prints a line for each check, and counts the checks that pass and fail."""
 
     def __init__(self):
         self.passed = self.failed = 0
 
     def check(self, what: str, problems: Iterable[str]) -> bool:
-        """One check, which passes if `problems` is empty."""
+        """Reports a check, which passes if `problems` is empty."""
         problems = list(problems)
         print(f"{'FAIL' if problems else 'ok  '} {what}", flush=True)
         for problem in problems:
@@ -208,7 +208,7 @@ class Report:
 
 
 class Environment:
-    """A fresh virtual environment in `folder`, which also is where its commands run."""
+    """Makes a fresh virtual environment in `folder`, where its commands run too."""
 
     def __init__(self, folder: Path, python: str):
         folder.mkdir()
@@ -217,8 +217,8 @@ class Environment:
         run(uv(), "venv", "--quiet", "--python", python, folder / "venv", cwd=folder)
 
     def install(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        # The folder is outside of the checkout, whose `[tool.uv.sources]` would otherwise stand in
-        # for the wheels.
+        # The folder is outside the checkout, whose `[tool.uv.sources]` would otherwise replace the
+        # wheels.
         return run(
             uv(), "pip", "install", "--quiet", "--python", self.python, *arguments,
             cwd=self.folder, check=False,
@@ -364,7 +364,7 @@ def installed_problems(
         yield f"{name} is declared, by this package or by what it needs, but not installed"
     for name in sorted(installed.keys() - closure):
         yield f"{name} is installed, but declared neither by this package nor by what it needs"
-    # An index may offer distributions with the names of the workspace's.
+    # An index may offer distributions with the same names as those of the workspace.
     for sibling in packages:
         if canonicalize_name(sibling.name) not in installed:
             continue
@@ -378,8 +378,8 @@ def installed_problems(
                     yield f"{name} is not that of the wheel of {sibling.name} just built"
 
 
-# A module that comes with a distribution of another name, which cannot be installed without it and
-# whose functions take and give its objects: who declares the distribution has the module.
+# The key is a module of another distribution than the value. The value cannot be installed without
+# it, and its functions take and return objects of the module, so whoever declares it may import it.
 COMES_WITH = {"numpy": "jax"}
 
 
@@ -399,9 +399,12 @@ def import_problems(package: Package, inventory: dict[str, Any]) -> Iterator[str
 
 
 def check_tests(
-    tested: list[tuple[Package, Environment]], packages: list[Package], report: Report
+    tested: list[tuple[Package, Environment]],
+    packages: list[Package],
+    share: str | None,
+    report: Report,
 ) -> None:
-    """Runs the tests of each package in its environment, as many at once as there are cores."""
+    """Runs the tests of each package in its environment, several at once on several cores."""
     ready = []
     for package, environment in tested:
         process = environment.install(*package.test_requirements)
@@ -413,11 +416,12 @@ def check_tests(
         plugin = f"only_the_wheel_of_{package.module}"
         text = PLUGIN.format(tested=[package.module], modules=modules)
         (environment.folder / f"{plugin}.py").write_text(text)
-        # What devices send each other does not depend on how a package is installed.
+        # Tests of sharding are left out: they do not depend on how a package is installed.
         return environment.call(
             "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", plugin,
             "-c", ROOT / "pyproject.toml", "--rootdir", ROOT,
             f"--ignore-glob={package.tests}/*_sharding.py",
+            *([f"--share={share}"] if share else []),
             package.tests,
         )  # fmt: skip
 
@@ -437,7 +441,7 @@ def check_alone(
     python: str,
     report: Report,
 ) -> Environment | None:
-    """All but the tests. The environment, if the package is installed there and imports."""
+    """Runs all checks but the tests, and returns the environment if the package imports there."""
     name = package.name
     report.check(f"{name}: sdist holds what it should", sdist_problems(package, wheels))
     report.check(f"{name}: wheel holds what it should", wheel_problems(package, wheels))
@@ -470,12 +474,12 @@ def check_alone(
 def lowest_problems(
     chosen: list[Package], siblings: Collection[str], installed: Mapping[Any, list[Any]]
 ) -> Iterator[str]:
-    """Where a lowest declared version is not the installed one, the environment proves nothing
-    about it: the bound is lower than other requirements allow, or another package's is higher.
+    """Finds declared lower bounds that are not the installed version, about which the environment
+    proves nothing: other requirements, or another package's bound, ask for a higher version.
     """
     for package in chosen:
         for name, requirement in package.dependencies.items():
-            # A sibling's bound is a release series, of which the workspace holds one version.
+            # A sibling's bound is a release series, and the workspace holds one version of it.
             if name in siblings:
                 continue
             bounds = [Version(s.version) for s in requirement.specifier if s.operator == ">="]
@@ -490,6 +494,7 @@ def check_lowest(
     wheels: Path,
     python: str,
     skip_tests: bool,
+    share: str | None,
     report: Report,
 ) -> None:
     siblings = {canonicalize_name(package.name): package for package in packages}
@@ -501,8 +506,8 @@ def check_lowest(
             named = [siblings[name] for name in needed[-1].dependencies if name in siblings]
             pending += [sibling for sibling in named if sibling not in (*needed, *pending)]
         environment = Environment(wheels.parent / f"lowest-{package.stem}", python)
-        # Direct requirements, to uv, are those of its command line, and not those of the wheels in
-        # it.
+        # To uv, direct requirements are those of its command line, not those of the wheels named
+        # there.
         direct = dict.fromkeys(
             str(requirement)
             for own in needed
@@ -526,7 +531,7 @@ def check_lowest(
         report.check(what, lowest_problems(needed, siblings, installed))
         tested.append((package, environment))
     if not skip_tests:
-        check_tests(tested, packages, report)
+        check_tests(tested, packages, share, report)
 
 
 def main() -> int:
@@ -539,6 +544,7 @@ def main() -> int:
         help="check this distribution; may be given several times (default: all)",
     )
     parser.add_argument("--skip-tests", action="store_true", help="run no tests")
+    parser.add_argument("--share", metavar="K/N", help="of every test, each N-th case from K on")
     parser.add_argument(
         "--lowest", action="store_true", help="check the declared lower bounds instead"
     )
@@ -556,13 +562,15 @@ def main() -> int:
             if arguments.lowest:
                 (oldest,) = SpecifierSet(Package(ROOT).requires_python)
                 python = arguments.python or oldest.version
-                check_lowest(chosen, packages, wheels, python, arguments.skip_tests, report)
+                check_lowest(
+                    chosen, packages, wheels, python, arguments.skip_tests, arguments.share, report
+                )
             else:
                 python = arguments.python or sys.executable
                 alone = [(p, check_alone(p, packages, wheels, python, report)) for p in chosen]
                 tested = [(package, found) for package, found in alone if found is not None]
                 if not arguments.skip_tests:
-                    check_tests(tested, packages, report)
+                    check_tests(tested, packages, arguments.share, report)
     print(f"{report.passed} passed, {report.failed} failed")
     return 1 if report.failed else 0
 

@@ -230,6 +230,7 @@ def main() -> int:
         "--extra-index-url", metavar="URL",
         help="where JAX is looked for, as well as where pip looks for everything",
     )  # fmt: skip
+    parser.add_argument("--share", metavar="K/N", help="of every test, each N-th case from K on")
     options, chosen = parser.parse_known_args()
     jax = list(PRE_RELEASES if options.pre else RELEASES)
     if options.extra_index_url:
@@ -243,7 +244,8 @@ def main() -> int:
             place.run(place.python, "-c", VERSIONS)
             left_out = [f"--ignore=tests/{name}" for name in LEFT_OUT]
             tests = chosen or [*settings["default-args"], *left_out]
-            command = (place.python, "-m", "pytest", "-n", "logical", *tests)
+            share = [f"--share={options.share}"] if options.share else []
+            command = (place.python, "-m", "pytest", "-n", "logical", *tests, *share)
             return place.run(*command, check=False).returncode
     except CannotError as reason:
         print(f"SKIPPED the tests on the newest JAX: {reason}", file=sys.stderr)
