@@ -1,14 +1,14 @@
 """Compares the programs that two commits make of the same layers: what JAX hands to the compiler.
 
-`python programs.py against COMMIT` compares the working tree with a commit; `record FILE` writes
+`python programs.py against COMMIT` compares the working tree with a commit. `record FILE` writes
 the programs of the packages that can be imported, and `compare OLD NEW` compares two such files.
-`--only TEXT` takes the programs whose name has that text, `--show TEXT` shows all that differs in
-them. The status is 1 where programs differ.
+`--only TEXT` selects the programs whose name contains the text, and `--show TEXT` shows all
+differences of the programs whose name contains the text. The status is 1 if programs differ.
 
-A program is its StableHLO for CPUs, CUDA and TPUs, without names and versions. What a layer on a
-mesh does is decided later, when XLA asks how it is split, so of those it is also what the compiled
-program for eight CPU devices sends. The layers are made by the packages' public names alone, so
-that commits with other insides can be compared.
+A program is represented by its StableHLO for CPUs, CUDA and TPUs, without names and versions. What
+a layer on a mesh does is decided later, when XLA asks how it is split, so these programs are also
+compiled for eight CPU devices, and what they send is compared. The layers are made only by the
+packages' public names, so that commits with other internals can be compared.
 """
 
 import argparse
@@ -57,7 +57,7 @@ PACKAGES = {
 PLATFORMS = ("cpu", "cuda", "tpu")
 DEVICES, BATCH, MEMBERS = 8, 8, 3
 SHOWN = 12
-"""So many lines of a difference, unless it is asked for."""
+"""The lines of a difference that are shown without `--show`."""
 
 MIXED = (("neumann", "dirichlet_cell"), "periodic")
 CONV, TRANSPOSE, SPECTRAL = "PhysicsConv", "PhysicsConvTranspose", "SpectralConv"
@@ -72,7 +72,7 @@ USUAL = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer, as its constructor and a call take it, and one sample; the rest is as usual."""
+    """Describes a layer by those arguments that are not the usual ones, and a sample's shape."""
 
     type: str
     shape: tuple[int, ...]
@@ -82,7 +82,7 @@ class Layer:
     call: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> Any:
-        """With shapes for arrays."""
+        """Makes the layer with shapes in place of arrays."""
         channels, *points = self.shape
         given = dict(num_spatial_dims=len(points), in_channels=channels, out_channels=channels)
         given |= dict(dtype=jnp.dtype(self.dtype))
@@ -95,7 +95,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Padding:
-    """An array that is extended."""
+    """Holds the arguments of an extension, and the shape of the array."""
 
     shape: tuple[int, ...]
     arguments: tuple[Any, ...]
@@ -190,7 +190,7 @@ CASES: dict[str, Layer | Padding] = {
 }
 
 NEUMANN = dict(boundary_mode="neumann_cell")
-# A layer, the sizes of the mesh's axes, how the samples are split, and how the weights are.
+# A layer, the sizes of the mesh's axes, how the samples are split, and how the weights are split.
 MESHES: dict[str, tuple[Layer, dict[str, int], P, P]] = {
     "conv, samples": (Layer(CONV, (4, 16, 16)), {"s": 8}, P("s"), P()),
     "conv, space": (Layer(CONV, (4, 32, 16)), {"x": 8}, P(None, None, "x"), P()),
@@ -232,18 +232,18 @@ EXPLICIT = ("conv, samples and space", "spectral, one axis", "pointwise, space")
 
 
 def many(tree: Any, count: int) -> Any:
-    """The shapes of so many."""
+    """Adds a first axis of `count` to all shapes."""
     return jax.tree.map(lambda v: jax.ShapeDtypeStruct((count, *v.shape), v.dtype), tree)
 
 
 def gradients(apply: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
-    """The function of a cotangent and the arguments, and the shapes that it is given."""
+    """Gives the gradients as a function of a cotangent and the arguments, and their shapes."""
     y = jax.eval_shape(apply, *arguments)
     return (lambda y, *arguments: jax.vjp(apply, *arguments)[1](y)), y, *arguments
 
 
 def way(name: str, apply: Callable[..., Any], weights: Any, x: Any) -> tuple[Any, ...]:
-    """A function, and the shapes of its arguments, where `apply` is a layer's."""
+    """Gives a function, and the shapes of its arguments, from the `apply` of a layer."""
     given = weights, x
     if name.endswith("gradient"):
         return gradients(*way(name.removesuffix("gradient").strip(), apply, *given))
@@ -272,14 +272,14 @@ def way(name: str, apply: Callable[..., Any], weights: Any, x: Any) -> tuple[Any
 
 
 def layer_function(layer: Layer) -> tuple[Callable[..., Any], Any]:
-    """What applies the layer to weights and a sample, and the shapes of the weights."""
+    """Gives the layer as a function of weights and a sample, and the shapes of the weights."""
     is_shape = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
     weights, static = eqx.partition(layer.make(), is_shape)
     return lambda weights, x: eqx.combine(weights, static)(x, **layer.call), weights
 
 
 def on_one_device(case: Layer | Padding, name: str) -> Iterator[tuple[str, str]]:
-    """The program of a case for every platform."""
+    """Gives the program of a case for every platform."""
     with jax.enable_x64(case.dtype == "float64"):
         if isinstance(case, Padding):
             pad = import_module(PACKAGES["pad"]).pad
@@ -294,7 +294,7 @@ def on_one_device(case: Layer | Padding, name: str) -> Iterator[tuple[str, str]]
 
 
 def on_mesh(name: str, what: str, kind: AxisType) -> Iterator[tuple[str, str]]:
-    """The program of a case of `MESHES`, and what a device sends when it runs."""
+    """Gives the program of a case of `MESHES`, and what a device sends when it runs."""
     layer, sizes, spec, spec_of_weights = MESHES[name]
     mesh = jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(kind,) * len(sizes))
     apply, weights = layer_function(layer)
@@ -302,7 +302,7 @@ def on_mesh(name: str, what: str, kind: AxisType) -> Iterator[tuple[str, str]]:
     weights = jax.tree.map(place(spec_of_weights), weights)
     x = jax.ShapeDtypeStruct(layer.shape, jnp.float32)
     function, *arguments = way(f"batch {what}".removesuffix(" forward"), apply, weights, x)
-    # The cotangent and the samples; weights are placed already.
+    # These are the cotangent and the samples; the weights are placed already.
     arguments = [a if a is weights else place(spec)(a) for a in arguments]
     results = arguments[-1] if what == "forward" else tuple(arguments[-2:])
     shardings = jax.tree.map(lambda v: v.sharding, results)
@@ -316,9 +316,9 @@ def on_mesh(name: str, what: str, kind: AxisType) -> Iterator[tuple[str, str]]:
 
 
 def stable(lowered: Any) -> str:
-    """The text without what differs between equal programs: how they are cut into functions and
-    what these are called, constants that nobody reads, the names of results, addresses of Python
-    objects, and the version that custom calls have for JAX's cache. Long constants are given by
+    """Removes from the text what differs between equal programs: how they are divided into
+    functions and the names of these, unused constants, the names of results, addresses of Python
+    objects, and the version that custom calls have for JAX's cache. Long constants are replaced by
     their hash.
     """
     text = without_unread(inlined(lowered.as_text()))
@@ -330,7 +330,7 @@ def stable(lowered: Any) -> str:
 
 
 def inlined(text: str) -> str:
-    """The text with its functions written where they are called, and its values numbered anew."""
+    """Writes the functions of the text where they are called, and renumbers its values."""
     head, *functions = re.split(r"^  func\.func \w+ @", text, flags=re.MULTILINE)
     bodies = {}
     for function in functions:
@@ -339,12 +339,12 @@ def inlined(text: str) -> str:
     count, lines = itertools.count(), [head]
 
     def write(name: str, indent: str, given: list[str] | None = None) -> list[str]:
-        """The values that it returns."""
+        """Writes the lines of a function, and gives the values that it returns."""
         header, *body = bodies[name]
         values: dict[str, str] = {}
 
         def use(m: re.Match[str]) -> str:
-            # It is defined where `=` or a type follows. Another region may use the name again.
+            # A value is defined where `=` or a type follows. Another region may reuse the name.
             if m[3]:
                 values[m[1]] = f"%{next(count)}"
             return values.get(m[1] + m[2]) or values[m[1]] + m[2]
@@ -372,7 +372,7 @@ def inlined(text: str) -> str:
 
 
 def without_unread(text: str) -> str:
-    """The text without constants that nobody reads, which XLA drops; its values numbered anew."""
+    """Removes unused constants from the text, as XLA does, and renumbers its values."""
     made = re.compile(r" *(%\d+) = stablehlo\.(?:constant|broadcast_in_dim) ")
     while True:
         counts = Counter(re.findall(r"%\d+", text))
@@ -386,7 +386,7 @@ def without_unread(text: str) -> str:
 
 
 def programs() -> Iterator[tuple[str, Callable[[], Iterator[tuple[str, str]]]]]:
-    """What can be recorded, by name."""
+    """Gives the programs that can be recorded, by name."""
     for name, case in CASES.items():
         for what in case.ways:
             yield f"{name}: {what}", partial(on_one_device, case, what)
@@ -397,7 +397,7 @@ def programs() -> Iterator[tuple[str, Callable[[], Iterator[tuple[str, str]]]]]:
 
 
 def record(file: Path, only: str) -> None:
-    """Writes the programs, in JSON, and where the packages are."""
+    """Writes the programs and the places of the packages, in JSON."""
     jax.config.update("jax_num_cpu_devices", DEVICES)
     found: dict[str, str] = {}
     start = time.monotonic()
@@ -407,7 +407,7 @@ def record(file: Path, only: str) -> None:
         try:
             found |= {f"{name}, {where}": text for where, text in texts()}
         except Exception as error:
-            # What a commit cannot do is a result too.
+            # An error is a result too: the commit cannot do this.
             found[f"{name}, error"] = f"{type(error).__name__}: {error}"
     folders = {name: str(import_module(name).__file__) for name in sorted(set(PACKAGES.values()))}
     written = {"jax": jax.__version__, "packages": folders, "programs": found}
@@ -416,7 +416,7 @@ def record(file: Path, only: str) -> None:
 
 
 def compare(old: Path, new: Path, show: str | None) -> bool:
-    """Prints, for each case, what differs; whether anything does."""
+    """Prints what differs, for each case, and returns whether anything does."""
     before, after = (json.loads(file.read_text())["programs"] for file in (old, new))
     names = before | after
     different = {name for name in names if before.get(name) != after.get(name)}
@@ -429,7 +429,7 @@ def compare(old: Path, new: Path, show: str | None) -> bool:
             if name.endswith(", error"):
                 print(f"  {name}, {pair}"[:400])
             elif None in pair:
-                print(f"  {name}: only in the {'new' if pair[0] is None else 'old'} one")
+                print(f"  {name}: only in the {'new' if pair[0] is None else 'old'} file")
             elif name in different:
                 lines = differences(*pair)
                 print(f"  {name}{', the same' if lines == last else ''}")
@@ -438,14 +438,14 @@ def compare(old: Path, new: Path, show: str | None) -> bool:
                 elif lines != last:
                     print("\n".join(f"    {line[:160]}" for line in lines[:SHOWN]))
                     if len(lines) > SHOWN:
-                        print(f"    ... and {len(lines) - SHOWN} lines more")
+                        print(f"    ... and {len(lines) - SHOWN} more lines")
                 last = lines
     print(f"{len(different)} of {len(names)} programs differ.")
     return bool(different)
 
 
 def differences(old: str, new: str) -> list[str]:
-    """The lines that differ, by more than the numbers of values where any do."""
+    """Finds the lines that differ. The numbers of values count only if nothing else differs."""
     plain = [re.sub(r"%\d+", "%", text) for text in (old, new)]
     before, after = (text.splitlines() for text in (plain if plain[0] != plain[1] else (old, new)))
     return list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]
@@ -473,7 +473,7 @@ def against(commit: str, only: str, show: str | None) -> bool:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, files in {"record": ["file"], "compare": ["old", "new"], "against": []}.items():
@@ -483,9 +483,9 @@ def main() -> None:
         if name == "against":
             command.add_argument("commit")
         if name != "compare":
-            command.add_argument("--only", default="", help="of the names of programs")
+            command.add_argument("--only", default="", help="a text in the names of programs")
         if name != "record":
-            command.add_argument("--show", help="of the names of programs")
+            command.add_argument("--show", help="a text in the names of programs")
     given = vars(parser.parse_args())
     action = {"record": record, "compare": compare, "against": against}[given.pop("command")]
     sys.exit(1 if action(**given) else 0)
