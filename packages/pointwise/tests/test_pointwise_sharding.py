@@ -111,6 +111,6 @@ def test_a_weight_and_a_batch_over_one_explicit_axis():
     weight, x = jax.device_put(given, NamedSharding(mesh, P("a")))
     layer = eqx.tree_at(lambda layer: layer.weight, layer, weight)
     with pytest.raises(
-        ValueError, match="must not be split over an axis of the mesh that splits the samples"
+        ValueError, match="must not be split over an explicit axis of the mesh that also splits"
     ):
         jax.jit(lambda x: jax.vmap(layer)(x))(x)

@@ -1,4 +1,4 @@
-"""For authors of layers: operators that JAX treats as its own, and checks of arguments."""
+"""Helps authors of layers: operators that JAX treats as its own, and checks of arguments."""
 
 from ._jax import jaxlib_version as jaxlib_version
 from ._mesh import (

@@ -1,6 +1,7 @@
-"""Every look at JAX's version, and what JAX has no public name for; no other file has either.
+"""Holds every question about JAX's version, and everything for which JAX has no public name; no
+other file has either.
 
-Each function that asks which version it is says which one ends the question.
+Each function that asks for the version says which version ends the question.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,9 +25,9 @@ def jaxlib_version() -> str:
 
 
 def varying(aval: Any) -> frozenset[str]:
-    """Lists the axes of the mesh that a value varies over, inside of `jax.shard_map`.
+    """Lists the axes of the mesh over which a value varies inside `jax.shard_map`.
 
-    A floor of JAX 0.10 ends the question: from there on it is `manual_axis_type.varying`.
+    A floor of JAX 0.10 ends the question: from that version on, it is `manual_axis_type.varying`.
     """
     if hasattr(aval, "manual_axis_type"):
         return frozenset(aval.manual_axis_type.varying)
@@ -45,8 +46,8 @@ def register_bilinear_jet(primitive: Any) -> None:
 
 
 def register_linear_jet(primitive: Any) -> None:
-    """Gives a primitive that is linear in its first operand a rule for Taylor mode; other operands
-    tell a shape alone.
+    """Gives a primitive that is linear in its first operand a rule for Taylor mode. Other operands
+    only tell a shape.
     """
 
     def rule(primals: Sequence[Any], series: Sequence[Any], **parameters: Any) -> Any:
@@ -58,20 +59,20 @@ def register_linear_jet(primitive: Any) -> None:
 
 
 def register_checkify(primitive: Any) -> None:
-    """Makes `checkify` look for NaNs in the result, as in that of JAX's own products."""
+    """Makes `checkify` look for NaNs in the result, as it does for JAX's own products."""
     rule = checkify.error_checks[lax.dot_general_p].func  # ty: ignore
     checkify.error_checks[primitive] = partial(rule, primitive)
 
 
 def register_saveable(primitive: Any, saved_as: Collection[str]) -> None:
     """Makes the policies of `jax.checkpoint` that save JAX's own products or convolutions save the
-    primitive's result.
+    primitive's result too.
 
-    Policies ask which primitive an equation has. They are asked here about the primitive itself and
-    about those that it is to be saved as. Otherwise the rule does what JAX does without one
+    Policies ask which primitive an equation has. Here they are asked about the primitive itself,
+    and about those that it is saved as. Otherwise the rule does what JAX does without one
     (`partial_eval_jaxpr_custom` in `jax/_src/interpreters/partial_eval.py`): an equation with an
     unknown operand goes to the backward pass; one whose operands are known is carried out in the
-    forward pass, and in the backward pass once more if its result is not saved.
+    forward pass, and again in the backward pass if its result is not saved.
     """
 
     def rule(policy: Any, unknown: Any, known_there: Any, equation: Any) -> Any:
@@ -93,7 +94,7 @@ def register_saveable(primitive: Any, saved_as: Collection[str]) -> None:
     pe.partial_eval_jaxpr_custom_rules[primitive] = rule
 
 
-# Whether a policy of `jax.checkpoint` saves these: a product is one without axes of a batch.
+# Asks whether a policy of `jax.checkpoint` saves these. This product has no batch axes.
 _ASK = {
     "product": lambda policy, avals: policy(
         lax.dot_general_p, *avals[:2], dimension_numbers=(((0,), (0,)), ((), ()))
@@ -103,7 +104,7 @@ _ASK = {
 
 
 def for_export(context: Any) -> bool:
-    """Tells whether a program is lowered for `jax.export`: it cannot ask Python any more."""
+    """Tells whether a program is lowered for `jax.export`; then it can no longer ask Python."""
     return context.module_context.lowering_parameters.for_export
 
 
@@ -122,8 +123,8 @@ def on_one_device(context: Any) -> bool:
 
 
 def debugs() -> bool:
-    """Tells whether JAX is asked to run every operation by itself, or to find where a NaN or an
-    infinity is made.
+    """Tells whether JAX is asked to run every operation separately, or to find where a NaN or an
+    infinity arises.
     """
     config = jax.config
     return bool(config.jax_disable_jit or config.jax_debug_nans or config.jax_debug_infs)

@@ -1,8 +1,8 @@
-"""How an operator is split over the devices of a mesh: what JAX does for its own, for others.
+"""Splits operators over the devices of a mesh, as JAX does with its own operations.
 
-XLA decides, while it partitions a program, how every array is split, and asks the operator then
-what each device has to do with its blocks. That answer is a `Split`. What is asked is a `Request`.
-How the question is put to XLA is JAX's custom partitioning.
+While XLA partitions a program, it decides how every array is split, and asks the operator what each
+device has to do with its blocks. The question is a `Request`, the answer a `Split`. JAX's custom
+partitioning brings the question from XLA.
 """
 
 import hashlib
@@ -27,24 +27,24 @@ from .checks import sum_dtype
 
 
 Shape: TypeAlias = tuple[Any, ...]
-"""Of an array: integers, or sizes that `jax.export` leaves open."""
+"""Holds the shape of an array: integers, or sizes that `jax.export` leaves open."""
 
 Axes: TypeAlias = tuple[str, ...]
-"""The axes of a mesh that an axis of an array is split over, the major one first."""
+"""Names the axes of a mesh over which one axis of an array is split, the major one first."""
 
 Spec: TypeAlias = tuple[Axes, ...]
-"""How an array is split: one entry per axis."""
+"""Says how an array is split, with one entry per axis."""
 
 Factors: TypeAlias = Sequence[Sequence[Any]]
-"""What the axes of the operands and of the result of an operator count: one name for what is split
-alike, and `None` for what is never split.
+"""Says what the axes of an operator's operands and of its result count. Axes that are split alike
+share a name, and `None` stands for axes that are never split.
 """
 
 
 class Split(NamedTuple):
-    """A program for every device: how the operands and the result are split over the mesh, and
-    the function of the operands' blocks that gives the result's, where the mesh's axes have names
-    (`jax.lax.psum`, `jax.lax.ppermute`).
+    """Holds a program for every device: how the operands and the result are split over the mesh,
+    and the function from the operands' blocks to the result's block. In this function the axes of
+    the mesh have names (`jax.lax.psum`, `jax.lax.ppermute`).
     """
 
     operands: Sequence[Spec]
@@ -53,8 +53,8 @@ class Split(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What XLA asks for: the sizes of the mesh's axes, and, of the operands and the result, the
-    shapes, and how it would have them split.
+    """Holds what XLA asks: the sizes of the mesh's axes, the shapes of the operands and the result,
+    and how XLA would split them.
     """
 
     sizes: Mapping[str, int]
@@ -62,11 +62,11 @@ class Request(NamedTuple):
     specs: Sequence[Spec]
 
     def count(self, axes: Axes) -> int:
-        """Counts the blocks of an axis of an array that is split over these axes of the mesh."""
+        """Counts the blocks of an array's axis that is split over these axes of the mesh."""
         return prod(self.sizes[axis] for axis in axes)
 
     def blocks(self, specs: Sequence[Spec]) -> list[Shape]:
-        """Lists the shapes of a device's blocks."""
+        """Lists the shapes of a device's blocks of the operands and the result."""
         return [
             tuple(n // self.count(axes) for n, axes in zip(shape, spec, strict=True))
             for shape, spec in zip(self.shapes, specs, strict=True)
@@ -80,10 +80,10 @@ class Request(NamedTuple):
     ) -> dict[Any, Axes]:
         """Decides over which axes of the mesh every factor is split.
 
-        In the given `order`, a factor is split as the first of its candidate arrays that XLA splits
-        by it, over those axes of the mesh that divide it in all arrays, with as many devices as
-        possible. No two factors share an axis of the mesh: that is what the order is for.
-        `multiples` has what must be divided besides the arrays' axes.
+        Takes the factors in the given `order`. Splits each one as the first of its candidate arrays
+        that XLA splits by it, over those axes of the mesh that divide it in all arrays, with as
+        many devices as possible. No two factors share an axis of the mesh, so their order matters.
+        `multiples` holds what must be divided in addition to the arrays' axes.
         """
         taken: dict[Any, Axes] = {}
         for factor, candidates in order:
@@ -101,11 +101,11 @@ class Request(NamedTuple):
     def sum_over(
         self, axes: Iterable[str], result: Spec, places: Iterable[int]
     ) -> tuple[Spec, Callable[[Array], Array]]:
-        """Sums the devices' results over axes of the mesh: returns how the sum is split, and the
-        function that takes it.
+        """Sums the devices' results over axes of the mesh. Returns how the sum is split, and the
+        function that computes it.
 
-        Where XLA would have the sum split over such an axis, along one of the `places`, every
-        device gets its part only (a reduce-scatter sends half of what an all-reduce sends).
+        If XLA would split the sum over such an axis, along one of the `places`, every device gets
+        only its part (a reduce-scatter sends half of what an all-reduce sends).
         """
         spec, wanted = list(result), self.specs[-1]
         together, scattered = [], []
@@ -138,9 +138,9 @@ def on_auto_axes(
 ) -> Array:
     """Calls `function(*operands)` with all axes of the mesh automatic.
 
-    On a mesh with explicit axes JAX asks of every operation how its result is split. Here nobody is
-    asked about the arrays in between; the result, of that `shape`, is split as `spec` says, a
-    function of how the operands are split, where the mesh divides it.
+    On a mesh with explicit axes, JAX asks of every operation how its result is split. Here it does
+    not ask about the arrays in between. The result, which has the given `shape`, is split as `spec`
+    says, where the mesh divides it; `spec` is a function of how the operands are split.
 
     **Raises:** `ValueError` if the result would be split twice over an axis of the mesh.
     """
@@ -155,17 +155,17 @@ def on_auto_axes(
         out_sharding = _named(mesh, result)
         return jax.sharding.auto_axes(function, axes=axes, out_sharding=out_sharding)(*operands)
     except DuplicateSpecError as error:
-        # How a batch is split comes to light here only: `jax.vmap` adds it to the result's.
+        # How a batch is split is known only here: `jax.vmap` adds it to how the result is split.
         raise ValueError(
-            "A weight must not be split over an axis of the mesh that splits the samples or points "
-            f"of `x` too, if that axis is explicit, got {[str(jax.typeof(v)) for v in operands]}. "
+            "A weight must not be split over an explicit axis of the mesh that also splits the "
+            f"samples or points of `x`, got {[str(jax.typeof(v)) for v in operands]}. "
             "Gather the weight by `jax.sharding.reshard` first, or use automatic axes."
         ) from error
 
 
 def _even(axes: Sequence[str], sizes: Mapping[str, int], extents: Sequence[int]) -> Axes:
-    """Chooses those axes of the mesh, with as many devices as possible, whose number of devices
-    divides all extents.
+    """Chooses those axes of the mesh whose number of devices divides all extents, with as many
+    devices as possible.
     """
     count = lambda chosen: prod(sizes[axis] for axis in chosen)
     subsets = [
@@ -175,8 +175,8 @@ def _even(axes: Sequence[str], sizes: Mapping[str, int], extents: Sequence[int])
 
 
 def equally_varying(*values: Array) -> Sequence[Array]:
-    """Makes values vary over the same axes of the mesh, inside of `jax.shard_map`, as the operands
-    of JAX's own operations are made to. The transpose of this is the sum over devices that the
+    """Makes values vary over the same axes of the mesh inside `jax.shard_map`, as JAX's own
+    operations do with their operands. The transpose of this is the sum over devices that the
     gradient of a replicated array needs.
     """
     avals = [jax.typeof(value) for value in values]
@@ -192,8 +192,8 @@ def equally_varying(*values: Array) -> Sequence[Array]:
 
 
 def transposed(function: Callable[[Array], Array], shape: Shape) -> Callable[[Array], Array]:
-    """Makes the transpose of a linear function of an array of that shape, which varies over the
-    mesh as the function's result does.
+    """Makes the transpose of a linear function. The function's argument has the given shape, and
+    varies over the mesh as its result does.
     """
 
     def transpose(value: Array) -> Array:
@@ -206,7 +206,7 @@ def transposed(function: Callable[[Array], Array], shape: Shape) -> Callable[[Ar
 
 
 class Sharding(NamedTuple):
-    """How an operator is split over a mesh.
+    """Says how an operator is split over a mesh.
 
     - `factors(shapes, **parameters)`: what the axes of the operands and of the result count.
     - `split(request, **parameters)`: what to do with a [`pdequinox_operators.Request`][]. XLA moves
@@ -223,7 +223,7 @@ class Sharding(NamedTuple):
         self, name: str, context: Any, precision: str | None, **parameters: Any
     ) -> Callable[..., Array] | None:
         """Makes the operator a call that XLA partitions by asking `split`. Returns `None` where XLA
-        cannot ask: there is one device, the program is exported, or a size is open.
+        cannot ask: if there is one device, the program is exported, or a size is open.
         """
         shapes = [aval.shape for aval in (*context.avals_in, *context.avals_out)]
         known = all(isinstance(n, int) for shape in shapes for n in shape)
@@ -234,8 +234,8 @@ class Sharding(NamedTuple):
         call = _partitioned(
             partial(self.split, **parameters), rule, shapes, result.dtype, precision
         )
-        # JAX's cache on disk does not see what `split` is. Without the key below it could take
-        # programs for the same that differ in nothing but the parameters, or in the version.
+        # JAX's cache on disk does not see what `split` is. Without the key below, it could confuse
+        # programs that differ only in the parameters, or in the version.
         names = [module.partition(".")[0] for module in (__name__, self.split.__module__)]
         modules = [sys.modules[module] for module in (*names, *self.packages)]
         versions = [getattr(module, "__version__", None) for module in modules]
@@ -261,8 +261,8 @@ def _partitioned(
         decision = split(Request(mesh.shape, shapes, specs))
 
         def program(*blocks: Array) -> Array:
-            # Called long after the operator: the precision is that of the call. The abstract mesh
-            # makes the order of the mesh's axes known.
+            # This runs long after the operator was called: the precision is that of the call. The
+            # abstract mesh makes the order of the mesh's axes known.
             abstract_mesh = jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
             with jax.default_matmul_precision(precision), abstract_mesh:
                 return decision.program(*blocks)
@@ -270,13 +270,13 @@ def _partitioned(
         operand_shardings = tuple(_named(mesh, spec) for spec in decision.operands)
         return mesh, program, _named(mesh, decision.result), operand_shardings
 
-    # Of this function JAX takes the shape of the result alone.
+    # JAX takes only the shape of the result from this function.
     call = custom_partitioning(lambda *operands: jnp.zeros(shapes[-1], dtype))
     words, sizes = rule
     call.def_partition(
         partition=partition,
         sharding_rule=words,
-        # JAX's own fails where XLA has split an axis over a part of one of the mesh.
+        # JAX's own decoding fails if XLA has split an axis over a part of an axis of the mesh.
         decode_shardings=False,
         **sizes,
     )
@@ -285,7 +285,7 @@ def _partitioned(
 
 def _notation(shapes: Sequence[Shape], factors: Factors) -> tuple[str, dict[str, int]]:
     """Writes the rule in the notation of `custom_partitioning`. Axes that are split alike share a
-    factor, the greatest common divisor of their sizes; what remains of each axis is a factor of its
+    factor, the greatest common divisor of their sizes. What remains of each axis is a factor of its
     own, which is not split.
     """
     common: dict[Any, int] = {}
@@ -314,15 +314,15 @@ def _notation(shapes: Sequence[Shape], factors: Factors) -> tuple[str, dict[str,
 
 
 def _found(mesh: Any, sharding: Any, shape: Shape) -> Spec:
-    """Finds over which axes of the mesh a sharding of XLA's splits every axis of an array. One that
-    is split in another way, as over a part of an axis of the mesh, counts as not split.
+    """Finds over which axes of the mesh a sharding of XLA splits every axis of an array. An axis
+    that is split in another way, such as over a part of an axis of the mesh, counts as not split.
     """
     # If an axis of the array is split over the mesh axes `a_1, ..., a_p`, the major one first, the
-    # block of the device with the coordinates `i_1, ..., i_p` begins at the sum of `i_k l_k`, where
-    # `l_p` is the length of a block, and `l_k` that of as many blocks as `a_(k+1), ..., a_p` have
-    # devices. So the device whose only coordinate is `i_k = 1` begins at `l_k`: these are the axes
-    # along which the beginnings grow, the fastest one first. Whether all the others begin where the
-    # sum says shows whether the array is split so.
+    # block of the device with the coordinates `i_1, ..., i_p` begins at the sum of `i_k l_k`. Here
+    # `l_p` is the length of a block, and `l_k` is `l_p` times the number of devices along
+    # `a_(k+1), ..., a_p`. So the device whose only nonzero coordinate is `i_k = 1` begins at `l_k`:
+    # the axes are those along which the beginnings grow, the fastest one first. The array is split
+    # in this way if the blocks of all other devices begin where the sum says.
     if sharding is None:
         return ((),) * len(shape)
     try:
@@ -358,9 +358,9 @@ def _named(mesh: Any, spec: Spec) -> NamedSharding:
 
 @cache
 def partitioned_marker() -> Any:
-    """A program with a call that XLA partitions by asking Python. JAX looks for such calls in the
-    parameters of primitives, and only if it finds one does it make the mesh known to their lowering
-    rules. So every primitive that has a `Sharding` carries this one.
+    """Makes a program with a call that XLA partitions by asking Python. JAX looks for such calls in
+    the parameters of primitives, and makes the mesh known to their lowering rules only if it finds
+    one. So every primitive that has a `Sharding` carries this one.
     """
     call = custom_partitioning(lambda x: x)
     call.def_partition(partition=None, sharding_rule="i -> i")

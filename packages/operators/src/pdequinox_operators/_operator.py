@@ -1,10 +1,10 @@
-"""`Operator`: one call declares to JAX what it has to know of an operator on arrays.
+"""Defines `Operator`, which declares in one call what JAX has to know of an operator on arrays.
 
-JAX derives everything about a function from the operations that it consists of. An operator of
-which more is known (a derivative in closed form, a batch that is just more samples, a way to be
-split over devices, a faster way on some platform) has to be a primitive of its own, with a rule for
+JAX derives everything about a function from the operations that it consists of. If more is known of
+an operator (a derivative in closed form, a batch that is just more samples, a way to split it over
+devices, a faster way on some platform), it must be a primitive of its own, with a rule for
 everything that JAX does. `Operator` writes these rules from the little that is known, and from
-`apply`, the same in JAX's own operations.
+`apply`, which is the operator in JAX's own operations.
 """
 
 import os
@@ -26,27 +26,29 @@ from ._mesh import equally_varying, partitioned_marker, Shape, Sharding, transpo
 from .checks import sum_dtype
 
 
-# Part of the key under which JAX keeps traced programs, so that none made without is used within.
+# This is part of the key under which JAX keeps traced programs, so that a program that was traced
+# without it is not used within it.
 _PLAIN = jax.make_user_context(os.environ.get("PDEQUINOX_PLAIN_OPERATIONS", "0") not in ("", "0"))
 
 
 def plain_operations() -> AbstractContextManager[Any]:
     """Makes every operator a composition of JAX's own operations: `with plain_operations(): ...`.
 
-    For tools that read programs of JAX (jaxprs) and know JAX's own primitives only, as exporters to
-    other formats do. Values are equal to rounding; forms for a platform and the exchange of halos
-    between devices are lost. The environment variable `PDEQUINOX_PLAIN_OPERATIONS=1` does the same
-    for a whole process.
+    This is for tools that read programs of JAX (jaxprs) and know only JAX's own primitives, such as
+    exporters to other formats. Values agree up to rounding; forms for a platform and the exchange
+    of halos between devices are lost. The environment variable `PDEQUINOX_PLAIN_OPERATIONS=1` does
+    the same for a whole process.
     """
     return _PLAIN(True)
 
 
 def one_program(function: Callable[..., Any], static_argnames: Sequence[str]) -> Callable[..., Any]:
-    """Compiles a function as a whole where it is called outside of `jax.jit`; inside, it is part of
+    """Compiles a function as a whole if it is called outside `jax.jit`; inside, it becomes part of
     the program around it.
 
-    Not within `plain_operations`: exporters that put operations of their own in the place of
-    `jax.numpy`'s while they trace would leave these in JAX's memory of traced programs.
+    It does not do so within `plain_operations`: some exporters replace the operations of
+    `jax.numpy` by their own while they trace, and these would stay in JAX's cache of traced
+    programs.
     """
     jitted = jax.jit(function, static_argnames=static_argnames, inline=True)
 
@@ -63,8 +65,8 @@ def add_bias(
     """Adds a layer's bias, one number per channel; returns `y` itself if there is none.
 
     The gradient of a bias is a sum over all points and samples. The transposes of conversion and
-    addition put that sum where the addition is: in float32. The result is that of an addition in
-    half precision, because a float32 holds the sum of two such numbers to more than twice their
+    addition take that sum in the dtype of the addition, float32. The result is that of an addition
+    in half precision, because a float32 holds the sum of two such numbers to more than twice their
     digits, and it is rounded once.
     """
     if bias is None:
@@ -76,8 +78,8 @@ def add_bias(
 class Operator:
     """Declares an operator on arrays, with one result, that JAX treats as one of its own.
 
-    Calls take the operands, and as keywords the `parameters`, hashable values that say which
-    operator of the family it is. Inside of `jax.shard_map` operands are made to vary alike; the
+    Calls take the operands and, as keywords, the `parameters`: hashable values that say which
+    operator of the family it is. Inside `jax.shard_map`, operands are made to vary alike. The
     default precision of products is that of the call, whenever a program is lowered.
     """
 
@@ -101,31 +103,31 @@ class Operator:
 
         **Arguments:**
 
-        - `name`: As it stands in jaxprs.
-        - `apply`: `apply(*operands, **parameters)`, in JAX's own operations. Whatever is not said
-            below follows from it.
-        - `bilinear`: `bilinear(place, cotangent, a, b, **parameters)`, for an operator that is
-            linear in each of its two operands: the transpose by the operand at `place`, 0 or 1. In
-            its stead stands what JAX puts there, which is not to be used.
-        - `transpose`: `transpose(cotangent, operand, *others, **parameters)`, for an operator that
-            is linear in its first operand, of which an abstract value is given; the others tell a
-            shape or how something is split, and have no derivatives.
-        - `linear`: Whether that is so, and the transpose is to follow from `apply`. One of
-            `bilinear`, `transpose` and `linear` must be given.
-        - `shape`: `shape(*shapes, **parameters)`, of the result, from those of the operands. Its
-            dtype is that of the first.
-        - `batch`: `batch(operands, axes, **parameters)`, with axes as `jax.vmap` has them, `None`
-            for operands without: the result, and its axis.
+        - `name`: The name of the operator in jaxprs.
+        - `apply`: The operator in JAX's own operations, `apply(*operands, **parameters)`. Whatever
+            is not given below follows from it.
+        - `bilinear`: The transposes of an operator that is linear in each of its two operands:
+            `bilinear(place, cotangent, a, b, **parameters)` is the one by the operand at `place`, 0
+            or 1. JAX passes a placeholder for that operand, which must not be used.
+        - `transpose`: The transpose of an operator that is linear in its first operand,
+            `transpose(cotangent, operand, *others, **parameters)`. The `operand` is an abstract
+            value. The others tell a shape or how something is split, and have no derivatives.
+        - `linear`: Whether the operator is linear in its first operand, and its transpose follows
+            from `apply`. One of `bilinear`, `transpose` and `linear` must be given.
+        - `shape`: The shape of the result, `shape(*shapes, **parameters)`, from the shapes of the
+            operands. The dtype of the result is that of the first operand.
+        - `batch`: The result for a batch, and its axis, `batch(operands, axes, **parameters)`. As
+            for `jax.vmap`, the axis is `None` for operands without a batch.
         - `sharding`: How the operator is split over the devices of a mesh. Without it, XLA decides
             from `apply`.
-        - `lower`: For platforms, `"cpu"` and so on, what is carried out there instead of `apply`,
-            where no axis is empty or of open size.
-        - `lower_alone`: Whether that is only for programs of one device.
-        - `saved_as`: `"product"`, `"convolution"` or both: policies of `jax.checkpoint` that save
-            the results of JAX's own save this one's.
-        - `plain`: What stands instead of `apply` within
-            [`pdequinox_operators.plain_operations`][], where that has operations for which other
-            formats have no counterpart.
+        - `lower`: Functions that replace `apply` on a platform, such as `"cpu"`, where no axis is
+            empty or of open size.
+        - `lower_alone`: Whether `lower` applies only to programs of one device.
+        - `saved_as`: `"product"`, `"convolution"` or both. Policies of `jax.checkpoint` that save
+            the results of JAX's own products or convolutions then save this operator's result too.
+        - `plain`: The function that replaces `apply` within
+            [`pdequinox_operators.plain_operations`][], if `apply` has operations without a
+            counterpart in other formats.
 
         **Raises:** `TypeError` if nothing is said about derivatives.
         """
@@ -158,7 +160,7 @@ class Operator:
             rule = self._lowering(function, lower_alone)
             mlir.register_lowering(primitive, rule, platform=platform)
 
-        # By the primitive, so that the platform's way is taken.
+        # This binds the primitive, so that the platform's rule applies.
         def bound(operands: tuple[Array, ...], parameters: tuple[tuple[str, Any], ...]) -> Array:
             return primitive.bind(*operands, **dict(parameters))
 
@@ -179,8 +181,8 @@ class Operator:
             return self._apply(*operands, **parameters)
 
     def _run(self, *operands: Array, **parameters: Any) -> Array:
-        """Carries the operator out on arrays, compiled; or operation by operation, where JAX is
-        asked to, as by `jax.disable_jit` and `jax.debug_nans`, which point at one of them.
+        """Carries out the operator on arrays, compiled. If JAX is asked to, as by `jax.disable_jit`
+        and `jax.debug_nans`, which point at one operation, it goes operation by operation.
         """
         if _jax.debugs():
             return self._plain(*operands, **_without_marker(parameters))
@@ -195,7 +197,7 @@ class Operator:
             shape = self._traced_shape(*operands, **parameters)
         like = operands[0]
         sharding = NamedSharding(like.sharding.mesh, PartitionSpec(*(None for _ in shape)))
-        # It varies over a mesh as the operands do, which vary alike.
+        # The result varies over a mesh as the operands do, which vary alike.
         return like.update(shape=tuple(shape), weak_type=False, sharding=sharding)
 
     def _traced_shape(self, *operands: Any, **parameters: Any) -> Shape:
@@ -203,8 +205,8 @@ class Operator:
         return jax.eval_shape(partial(self._plain, **parameters), *like).shape
 
     def _at_its_precision(self, rule: Callable[..., Any]) -> Callable[..., Any]:
-        """Wraps a rule, so that it runs at the precision of the call, which what it applies takes
-        over, and does not see the parameters that only this class knows.
+        """Wraps a rule so that it, and everything that it applies, runs at the precision of the
+        call. The rule does not see the parameters that only this class knows.
         """
 
         def at_its_precision(
@@ -226,7 +228,7 @@ class Operator:
         rest = [None] * len(others)
         if type(cotangent) is ad.Zero:
             return [ad.Zero(operand.aval), *rest]
-        # `jax.linear_transpose` may know as little of the others as of the first.
+        # `jax.linear_transpose` may leave the others undefined, as it does the first.
         given = [
             jnp.zeros(v.aval.shape, v.aval.dtype) if _jax.is_undefined(v) else v for v in others
         ]
@@ -239,7 +241,7 @@ class Operator:
         return jax.vmap(partial(self._apply, **parameters), axes)(*operands), 0
 
     def _lowering(self, function: Callable[..., Array] | None, alone: bool) -> Callable[..., Any]:
-        """Makes the rule that writes XLA's program: of the platform's `function`, or of `apply`."""
+        """Makes the rule that writes XLA's program of the platform's `function` or of `apply`."""
 
         def lower(context: Any, *operands: Any, **parameters: Any) -> Any:
             parameters = _without_marker(parameters)

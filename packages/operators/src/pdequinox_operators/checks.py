@@ -1,8 +1,8 @@
-"""Checks of the arguments that layers share; their errors name the argument, the value received and
-what is allowed. And the dtype that numbers are summed in.
+"""Checks the arguments that layers share. Errors name the argument, the value received and what is
+allowed. Also gives the dtype in which numbers are summed.
 
-Functions with arguments that are checked here are marked `typing.no_type_check`, so that run-time
-type checkers leave a wrong argument to these checks, whose messages say what is allowed.
+Functions whose arguments are checked here are marked `typing.no_type_check`, so that run-time type
+checkers leave a wrong argument to these checks, whose messages say what is allowed.
 """
 
 import operator
@@ -16,11 +16,11 @@ from jaxtyping import Array
 
 
 Integer: TypeAlias = SupportsIndex
-"""An integer of Python, NumPy or JAX."""
+"""Stands for an integer of Python, NumPy or JAX."""
 Integers: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
-"""An integer for every axis, or one per axis."""
+"""Stands for one integer for all axes, or one per axis."""
 Widths: TypeAlias = SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
-"""An integer for every axis, or one per axis, or one pair `(lower, upper)` per axis."""
+"""Stands for one integer for all axes, or one integer or one pair `(lower, upper)` per axis."""
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -51,8 +51,8 @@ def integer(value: Integer, name: str, *, minimum: int = 1) -> int:
 def integers(
     value: Integers, num_spatial_dims: int, name: str, *, minimum: int = 1
 ) -> tuple[int, ...]:
-    """Checks that `value` is an integer for every axis, or a sequence with one integer per axis,
-    and returns a tuple of `num_spatial_dims` integers of at least `minimum`.
+    """Checks that `value` is an integer for all axes, or a sequence with one integer per axis, and
+    returns a tuple of `num_spatial_dims` integers of at least `minimum`.
     """
     allowed = (
         f"`{name}` must be an integer >= {minimum}, or a sequence of one such integer per "
@@ -70,8 +70,8 @@ def integers(
 
 @no_type_check
 def widths(value: Widths, num_spatial_dims: int, name: str) -> tuple[tuple[int, int], ...]:
-    """Checks that `value` is an integer >= 0, or a sequence with one integer or one pair
-    `(lower, upper)` of them per axis, and returns a tuple of `num_spatial_dims` pairs.
+    """Checks that `value` is an integer >= 0, or a sequence with one entry per axis, each such an
+    integer or a pair `(lower, upper)` of them, and returns a tuple of `num_spatial_dims` pairs.
     """
     allowed = (
         f"`{name}` must be an integer >= 0, or a sequence of one entry per spatial axis "
@@ -138,10 +138,10 @@ def parameter_dtype(dtype: Any) -> jnp.dtype:
 
 
 def sum_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """Names the dtype in which numbers of `dtype` are summed: float32 for those of half precision.
+    """Names the dtype in which numbers of `dtype` are summed: float32 for half precision.
 
-    In bfloat16, 256 + 1 is 256, and in float16, 2048 + 1 is 2048: a sum of ones ends there, however
-    many there are. So sums are taken in float32, and rounded once.
+    In bfloat16, 256 + 1 is 256, and in float16, 2048 + 1 is 2048: a sum of ones stops there,
+    however many there are. So sums are taken in float32, and rounded once.
     """
     half = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     return jnp.dtype(jnp.float32) if half else dtype
@@ -156,8 +156,8 @@ def array(x: Any, name: str = "x") -> Array:
 
 
 def sample(x: Any, num_spatial_dims: int, in_channels: int, dtype: jnp.dtype) -> Array:
-    """Checks that `x` is one real sample of `in_channels` channels on `num_spatial_dims` axes of at
-    least one point, of the parameters' `dtype`, and returns it as an array.
+    """Checks that `x` is one real sample with `in_channels` channels, on `num_spatial_dims` axes of
+    at least one point, with the parameters' `dtype`, and returns it as an array.
     """
     x = array(x)
     axes = ", ".join(f"N_{axis}" for axis in range(1, num_spatial_dims + 1))
