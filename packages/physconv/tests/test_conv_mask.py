@@ -176,7 +176,7 @@ def test_sequences_of_layers_and_masks():
     "mask, error, text",
     [
         (np.ones(5), ValueError, "`mask` must be on the grid of `x`, (4,), got shape (5,)"),
-        (np.ones((3, 4)), ValueError, "or of the channels (2 here) and these, got shape (3, 4)"),
+        (np.ones((3, 4)), ValueError, "or the channels (2 here) and these axes, got shape (3, 4)"),
         (np.ones((2, 2, 4)), ValueError, "batches go through `jax.vmap`"),
         (np.ones(4, complex), TypeError, "`mask` must be boolean, or 0 and 1, got complex"),
         ("land", TypeError, "`mask` must be an array, got 'land'"),

@@ -394,8 +394,8 @@ def test_export_with_an_open_batch():
         (dict(out_boundary_mode=each([C, DC])), "`out_boundary_mode` must have as many channels"),
         (
             dict(boundary_mode=each([C, DC])),
-            "`out_boundary_mode` is required where `boundary_mode` is per channel and the output "
-            "has other channels: 3 here, whose modes do not follow from those of the 2 of the",
+            "`out_boundary_mode` is required if `boundary_mode` is per channel and the output has "
+            "another number of channels, 3 here: their modes do not follow from those of the 2",
         ),
         (dict(out_boundary_mode="reflect"), "`out_boundary_mode` must be one of"),
         (

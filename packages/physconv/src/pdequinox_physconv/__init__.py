@@ -1,4 +1,4 @@
-"""Convolutions and transposed convolutions that know the boundary condition of the field."""
+"""Provides the convolution and its transpose, which know the boundary condition of the field."""
 
 from ._conv import MorePaddingConv as MorePaddingConv, PhysicsConv as PhysicsConv
 from ._conv_transpose import (

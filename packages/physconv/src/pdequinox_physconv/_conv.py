@@ -1,4 +1,4 @@
-"""The forward layers: construction and documentation. The arithmetic is in `_convolution`."""
+"""Defines the forward layers and documents them. The arithmetic is in `_convolution`."""
 
 from typing import Any, no_type_check
 
@@ -28,8 +28,8 @@ from ._operator import convolve
 
 
 class Bounded(eqx.Module):
-    """Gives a layer of Equinox the boundary of the field: what the forward and the transposed
-    layers share.
+    """Gives a layer of Equinox the boundary of the field; the base of the forward and the
+    transposed layers.
     """
 
     padding_mode: str | tuple[Ends, ...] | PerChannel = eqx.field(static=True)
@@ -52,7 +52,7 @@ class Bounded(eqx.Module):
         dtype: Any,
         **others: Any,
     ):
-        """Checks the arguments, and hands them on to the layer of Equinox."""
+        """Checks the arguments, and passes them to the layer of Equinox."""
         dims = integer(num_spatial_dims, "num_spatial_dims")
         channels = (integer(in_channels, "in_channels"), integer(out_channels, "out_channels"))
         boundary = padding_mode
@@ -79,8 +79,8 @@ class Bounded(eqx.Module):
 
     @property
     def boundary_mode(self) -> str | tuple[Ends, ...] | PerChannel:
-        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis;
-        one of them for every run of channels, if they differ.
+        """Gives the boundary mode in its shortest spelling: a name, or a pair of names per axis. If
+        channels differ, every run of them has one of these.
         """
         return self.boundary.boundary_mode
 
@@ -109,7 +109,7 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
 
     Output `i` is the cross-correlation
     `bias + sum over t of weight[:, :, t] e[i * stride + t * dilation - lower]`, where `e` is the
-    field's extension (see [`pdequinox_padding.pad`][]) and `lower` the padding below.
+    field's extension (see [`pdequinox_padding.pad`][]) and `lower` is the padding at the lower end.
     """
 
     @no_type_check
@@ -136,27 +136,30 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
         - `num_spatial_dims`: The number `D >= 1` of spatial axes.
         - `in_channels`: The number of input channels.
         - `out_channels`: The number of output channels.
-        - `kernel_size`: The number `k` of taps, an integer for every axis or a sequence of `D`
+        - `kernel_size`: The number `k` of taps: an integer for all axes, or a sequence of `D`
             integers.
-        - `stride`: The distance between neighbouring outputs, in points; as `kernel_size`.
-        - `padding`: How many points to extend the field by, at least 0: an integer, or a sequence
-            of `D` entries, each an integer or a pair `(lower, upper)`.
+        - `stride`: The distance between neighbouring outputs, in points; given like `kernel_size`.
+        - `padding`: The number of points by which to extend the field, at least 0: an integer, or a
+            sequence of `D` entries, each an integer or a pair `(lower, upper)`.
         - `padding_mode`: `"zeros"`, `"reflect"`, `"replicate"` or `"circular"`, or any boundary
             mode, in the forms that [`pdequinox_physconv.PhysicsConv`][] takes. Upper and lower case
             are the same.
-        - `dilation`: The distance between neighbouring taps, in points; as `kernel_size`.
-        - `groups`: Must divide both channel counts. The channels are split into this many groups,
-            in order, and each group of outputs sees its own group of inputs only.
+        - `dilation`: The distance between neighbouring taps, in points; given like `kernel_size`.
+        - `groups`: The number of groups, which must divide both channel counts. The channels are
+            split into this many groups, in order, and each group of outputs sees only its own group
+            of inputs.
         - `use_bias`: Whether to add a bias.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
-        - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
-            default float. (Keyword only.)
+        - `dtype`: The dtype of the parameters: `float16`, `bfloat16`, `float32` or `float64`.
+            `None` means JAX's default float. (Keyword only.)
 
         The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
+        The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
         `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of `equinox.nn.Conv`:
-        uniform within `1 / sqrt(in_channels // groups * prod(kernel_size))`.
+        uniform between `-b` and `b`, with
+        `b = 1 / sqrt(in_channels // groups * prod(kernel_size))`.
 
-        **Raises:** `TypeError` or `ValueError` for what is not as said above.
+        **Raises:** `TypeError` or `ValueError` for an argument that is not as described above.
         """
         super().__init__(
             num_spatial_dims, in_channels, out_channels, kernel_size, stride, padding, padding_mode,
@@ -169,27 +172,28 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
     ) -> Array:
         """Applies the layer to one sample; batches go through `jax.vmap`.
 
-        With a `mask`, the points outside of it, as land in an ocean or obstacles in a flow, are
-        missing: whatever they hold, a NaN too, has no influence. Every sum over taps, before the
-        bias, is multiplied by the number of all taps over that of those which are there, and is 0
-        where none is (Liu et al., "Image Inpainting for Irregular Holes Using Partial
+        With a `mask`, the points outside it are missing, such as land in an ocean or obstacles in a
+        flow: whatever they hold, even NaN, has no influence. Every sum over taps, before the bias,
+        is multiplied by the number of all taps over the number of those that are present, and is 0
+        if none is present (Liu et al., "Image Inpainting for Irregular Holes Using Partial
         Convolutions", https://arxiv.org/abs/1804.07723). A point beyond a wall is missing if the
-        point that it repeats is; zeros beyond `"zeros"`, and on a wall node that is not stored, are
-        there. A mask of ones changes nothing. [`pdequinox_physconv.dilate_mask`][] gives the mask
-        of the output.
+        point that it repeats is missing. The zeros beyond `"zeros"`, and on a wall node that is not
+        stored, are present. A mask of ones changes nothing. [`pdequinox_physconv.dilate_mask`][]
+        gives the mask of the output.
 
         **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
-        - `mask`: Which points of `x` are there, boolean or a number, of which all but 0 count as
-            there, of shape `(N_1, ..., N_D)` or that of `x`; `None` if all are. (Keyword only.)
-        - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
+        - `mask`: The points of `x` that are present: booleans, or numbers, of which all but 0 count
+            as present, of shape `(N_1, ..., N_D)` or of the shape of `x`. `None` means all points.
+            (Keyword only.)
+        - `key`: Ignored. It is here because `equinox.nn.Sequential` passes a key to every layer.
 
         **Returns:**
 
         An array of shape `(out_channels, M_1, ..., M_D)` with
-        `M = (N + lower + upper - (k - 1) * dilation - 1) // stride + 1`; `ceil(N / stride)` for
-        [`pdequinox_physconv.PhysicsConv`][].
+        `M = (N + lower + upper - (k - 1) * dilation - 1) // stride + 1`. For
+        [`pdequinox_physconv.PhysicsConv`][] this is `ceil(N / stride)`.
 
         **Raises:** `ValueError` or `TypeError` for an input of another shape or dtype.
         """
@@ -212,8 +216,8 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
         """Gives, per axis, how many points the kernel reaches below and above its centre tap
-        `(k - 1) // 2`, whatever the padding: `((k - 1) // 2 * dilation, k // 2 * dilation)`, as
-        floats.
+        `(k - 1) // 2`, regardless of the padding:
+        `((k - 1) // 2 * dilation, k // 2 * dilation)`, as floats.
         With "same" padding, output `i` has its centre tap at point `i * stride`.
         """
         return tuple(
@@ -225,10 +229,9 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
 class PhysicsConv(MorePaddingConv):
     """Convolves with "same" padding that knows the boundary condition of the field.
 
-    With `k, s, d` the kernel size, stride and dilation of an axis, tap `t` of output `i` reads
-    `e[i * s + (t - (k - 1) // 2) * d]`, where `e` is the extension of the field that
-    `boundary_mode` names (see [`pdequinox_padding.pad`][]). An axis of `N` points has
-    `ceil(N / s)` outputs.
+    On an axis with kernel size `k`, stride `s` and dilation `d`, tap `t` of output `i` reads
+    `e[i * s + (t - (k - 1) // 2) * d]`, where `e` is the extension of the field by `boundary_mode`
+    (see [`pdequinox_padding.pad`][]). An axis of `N` points has `ceil(N / s)` outputs.
     """
 
     @no_type_check
@@ -255,29 +258,31 @@ class PhysicsConv(MorePaddingConv):
         - `num_spatial_dims`: The number `D >= 1` of spatial axes.
         - `in_channels`: The number of input channels.
         - `out_channels`: The number of output channels.
-        - `kernel_size`: The number `k` of taps, an integer for every axis or a sequence of `D`
+        - `kernel_size`: The number `k` of taps: an integer for all axes, or a sequence of `D`
             integers.
-        - `stride`: The distance between neighbouring outputs, in points; as `kernel_size`.
-        - `dilation`: The distance between neighbouring taps, in points; as `kernel_size`.
-        - `groups`: Must divide both channel counts. The channels are split into this many groups,
-            in order, and each group of outputs sees its own group of inputs only.
+        - `stride`: The distance between neighbouring outputs, in points; given like `kernel_size`.
+        - `dilation`: The distance between neighbouring taps, in points; given like `kernel_size`.
+        - `groups`: The number of groups, which must divide both channel counts. The channels are
+            split into this many groups, in order, and each group of outputs sees only its own group
+            of inputs.
         - `use_bias`: Whether to add a bias.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
-        - `boundary_mode`: What the field is outside of the grid: one of
-            [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
+        - `boundary_mode`: What the field is outside the grid: one of
+            [`pdequinox_padding.BOUNDARY_MODES`][] for all axes, or a sequence of `D` entries, one
             per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
-            So `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` has two axes; input channels that
-            differ are given their own by `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`.
+            So `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` is for two axes. To give input
+            channels different modes, use `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`.
             See [`pdequinox_padding.pad`][] and [`pdequinox_padding.per_channel`][]. (Keyword only.)
         - `zero_bias_init`: Whether the bias starts at zero. (Keyword only.)
-        - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
-            default float. (Keyword only.)
+        - `dtype`: The dtype of the parameters: `float16`, `bfloat16`, `float32` or `float64`.
+            `None` means JAX's default float. (Keyword only.)
 
         The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
         `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of `equinox.nn.Conv`:
-        uniform within `1 / sqrt(in_channels // groups * prod(kernel_size))`.
+        uniform between `-b` and `b`, with
+        `b = 1 / sqrt(in_channels // groups * prod(kernel_size))`.
 
-        **Raises:** `TypeError` or `ValueError` for what is not as said above.
+        **Raises:** `TypeError` or `ValueError` for an argument that is not as described above.
         """
         super().__init__(
             num_spatial_dims, in_channels, out_channels, kernel_size, stride,

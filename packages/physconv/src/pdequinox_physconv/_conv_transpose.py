@@ -1,4 +1,4 @@
-"""The transposed layers: construction and documentation. The arithmetic is in `_convolution`."""
+"""Defines the transposed layers and documents them. The arithmetic is in `_convolution`."""
 
 from typing import Any, no_type_check
 
@@ -19,12 +19,12 @@ from ._operator import convolve_transposed
 class MorePaddingConvTranspose(Bounded, eqx.nn.ConvTranspose):
     """Applies a transposed convolution with explicit padding in any boundary mode.
 
-    Let `e` be the field's extension (see [`pdequinox_padding.pad`][]) and `z` the same with
+    Let `e` be the field's extension (see [`pdequinox_padding.pad`][]), and let `z` be `e` with
     `stride - 1` zeros between neighbours, `z[i * stride] = e[i]`. Output `j` is
-    `bias + sum over t of weight[:, :, t] z[j + t * dilation - ((k - 1) * dilation - lower)]`, with
-    `lower` the padding below. With `"zeros"` this is `equinox.nn.ConvTranspose`, and the adjoint
-    of [`pdequinox_physconv.MorePaddingConv`][], if the kernel is flipped and the channels are
-    swapped.
+    `bias + sum over t of weight[:, :, t] z[j + t * dilation - ((k - 1) * dilation - lower)]`, where
+    `lower` is the padding at the lower end. With `"zeros"` this is `equinox.nn.ConvTranspose`;
+    with the kernel flipped and the channels swapped, it is then the adjoint of
+    [`pdequinox_physconv.MorePaddingConv`][].
     """
 
     @no_type_check
@@ -52,32 +52,32 @@ class MorePaddingConvTranspose(Bounded, eqx.nn.ConvTranspose):
         - `num_spatial_dims`: The number `D >= 1` of spatial axes.
         - `in_channels`: The number of input channels.
         - `out_channels`: The number of output channels.
-        - `kernel_size`: The number `k` of taps, an integer for every axis or a sequence of `D`
+        - `kernel_size`: The number `k` of taps: an integer for all axes, or a sequence of `D`
             integers.
-        - `stride`: The distance between neighbouring inputs, in points of the output; as
+        - `stride`: The distance between neighbouring inputs, in points of the output; given like
             `kernel_size`.
-        - `padding`: That of the convolution that is transposed, at least 0: an integer, or a
+        - `padding`: The padding of the convolution that is transposed, at least 0: an integer, or a
             sequence of `D` entries, each an integer or a pair `(lower, upper)`.
         - `padding_mode`: `"zeros"`, `"reflect"`, `"replicate"` or `"circular"`, or any boundary
             mode, in the forms that [`pdequinox_physconv.PhysicsConv`][] takes. Upper and lower case
             are the same.
-        - `output_padding`: How many more outputs there are above, an integer or a sequence of `D`
-            integers `o` with `0 <= o < stride`. A convolution maps several sizes to one; this
-            tells which of them to restore.
-        - `dilation`: The distance between neighbouring taps, in points; as `kernel_size`.
-        - `groups`: Must divide both channel counts. The channels are split into this many groups,
-            in order, and each group of outputs sees its own group of inputs only.
+        - `output_padding`: The number of additional outputs at the upper end: an integer, or a
+            sequence of `D` integers `o`, with `0 <= o < stride`. A convolution maps several sizes
+            to one; this says which of them to restore.
+        - `dilation`: The distance between neighbouring taps, in points; given like `kernel_size`.
+        - `groups`: The number of groups, which must divide both channel counts. The channels are
+            split into this many groups, in order, and each group of outputs sees only its own group
+            of inputs.
         - `use_bias`: Whether to add a bias.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
-        - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
-            default float. (Keyword only.)
-
+        - `dtype`: The dtype of the parameters: `float16`, `bfloat16`, `float32` or `float64`.
+            `None` means JAX's default float. (Keyword only.)
         The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
         `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of
-        `equinox.nn.ConvTranspose`: uniform within
-        `1 / sqrt(in_channels // groups * prod(kernel_size))`.
+        `equinox.nn.ConvTranspose`: uniform between `-b` and `b`, with
+        `b = 1 / sqrt(in_channels // groups * prod(kernel_size))`.
 
-        **Raises:** `TypeError` or `ValueError` for what is not as said above.
+        **Raises:** `TypeError` or `ValueError` for an argument that is not as described above.
         """
         super().__init__(
             num_spatial_dims, in_channels, out_channels, kernel_size, stride, padding, padding_mode,
@@ -98,17 +98,18 @@ class MorePaddingConvTranspose(Bounded, eqx.nn.ConvTranspose):
         **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
-        - `output_padding`: Takes the place of the constructor's, if given.
-        - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
+        - `output_padding`: Replaces the constructor's `output_padding`, if given.
+        - `key`: Ignored. It is here because `equinox.nn.Sequential` passes a key to every layer.
 
         **Returns:**
 
         An array of shape `(out_channels, M_1, ..., M_D)` with
-        `M = (N - 1) * stride + 1 + (k - 1) * dilation - lower - upper + output_padding`;
-        `(N - 1) * stride + 1 + output_padding` for [`pdequinox_physconv.PhysicsConvTranspose`][].
+        `M = (N - 1) * stride + 1 + (k - 1) * dilation - lower - upper + output_padding`. For
+        [`pdequinox_physconv.PhysicsConvTranspose`][] this is
+        `(N - 1) * stride + 1 + output_padding`.
 
         **Raises:** `ValueError` or `TypeError` for an input of another shape or dtype, and for an
-        `output_padding` outside of its range.
+        `output_padding` outside its range.
         """
         del key
         more = self.output_padding
@@ -133,19 +134,19 @@ class MorePaddingConvTranspose(Bounded, eqx.nn.ConvTranspose):
 
 
 class PhysicsConvTranspose(MorePaddingConvTranspose):
-    """Applies a transposed convolution that knows the boundary condition of the field: the way back
-    up from a strided [`pdequinox_physconv.PhysicsConv`][].
+    """Applies a transposed convolution that knows the boundary condition of the field. It goes back
+    to the grid from which a strided [`pdequinox_physconv.PhysicsConv`][] came.
 
-    With `k, s, d` the kernel size, stride and dilation of an axis, `e` the extension of the field
-    that `boundary_mode` names (see [`pdequinox_padding.pad`][]) and `z[i * s] = e[i]`, else 0, tap
-    `t` of output `j` reads `z[j + (t - k // 2) * d]`. An axis of `N` points has
+    On an axis with kernel size `k`, stride `s` and dilation `d`, let `e` be the extension of the
+    field by `boundary_mode` (see [`pdequinox_padding.pad`][]), and let `z[i * s] = e[i]`, else 0.
+    Tap `t` of output `j` reads `z[j + (t - k // 2) * d]`. An axis of `N` points has
     `(N - 1) * s + 1 + output_padding` outputs.
 
-    With the kernel flipped and the channels swapped this is the exact adjoint of
-    [`pdequinox_physconv.PhysicsConv`][] for `"zeros"`, if `output_padding` restores the size,
-    and for `"periodic"`, if `s` divides the size and `output_padding = s - 1`. In the other modes
-    the same stencil runs over the extension of the field; its output is consistent with the
-    boundary, but no adjoint.
+    With the kernel flipped and the channels swapped, this is the exact adjoint of
+    [`pdequinox_physconv.PhysicsConv`][] in two cases: for `"zeros"`, if `output_padding` restores
+    the size, and for `"periodic"`, if `s` divides the size and `output_padding = s - 1`. In the
+    other modes, the same stencil runs over the extension of the field: the output is consistent
+    with the boundary, but the layer is not an adjoint.
     """
 
     @no_type_check
@@ -173,34 +174,35 @@ class PhysicsConvTranspose(MorePaddingConvTranspose):
         - `num_spatial_dims`: The number `D >= 1` of spatial axes.
         - `in_channels`: The number of input channels.
         - `out_channels`: The number of output channels.
-        - `kernel_size`: The number `k` of taps, an integer for every axis or a sequence of `D`
+        - `kernel_size`: The number `k` of taps: an integer for all axes, or a sequence of `D`
             integers.
-        - `stride`: The distance between neighbouring inputs, in points of the output; as
+        - `stride`: The distance between neighbouring inputs, in points of the output; given like
             `kernel_size`.
-        - `output_padding`: How many more outputs there are above, an integer or a sequence of `D`
-            integers `o` with `0 <= o < stride`. A convolution maps several sizes to one; this
-            tells which of them to restore.
-        - `dilation`: The distance between neighbouring taps, in points; as `kernel_size`.
-        - `groups`: Must divide both channel counts. The channels are split into this many groups,
-            in order, and each group of outputs sees its own group of inputs only.
+        - `output_padding`: The number of additional outputs at the upper end: an integer, or a
+            sequence of `D` integers `o`, with `0 <= o < stride`. A convolution maps several sizes
+            to one; this says which of them to restore.
+        - `dilation`: The distance between neighbouring taps, in points; given like `kernel_size`.
+        - `groups`: The number of groups, which must divide both channel counts. The channels are
+            split into this many groups, in order, and each group of outputs sees only its own group
+            of inputs.
         - `use_bias`: Whether to add a bias.
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
-        - `boundary_mode`: What the field is outside of the grid: one of
-            [`pdequinox_padding.BOUNDARY_MODES`][] for every axis, or a sequence of `D` entries, one
+        - `boundary_mode`: What the field is outside the grid: one of
+            [`pdequinox_padding.BOUNDARY_MODES`][] for all axes, or a sequence of `D` entries, one
             per axis, each a name or a pair `(lower, upper)` of names for the two ends of that axis.
-            So `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` has two axes; input channels that
-            differ are given their own by `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`.
+            So `[["neumann_cell"] * 2, ["dirichlet_cell"] * 2]` is for two axes. To give input
+            channels different modes, use `per_channel((1, "neumann_cell"), (1, "dirichlet_cell"))`.
             See [`pdequinox_padding.pad`][] and [`pdequinox_padding.per_channel`][]. (Keyword only.)
         - `zero_bias_init`: Whether the bias starts at zero. (Keyword only.)
-        - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
-            default float. (Keyword only.)
+        - `dtype`: The dtype of the parameters: `float16`, `bfloat16`, `float32` or `float64`.
+            `None` means JAX's default float. (Keyword only.)
 
         The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
         `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of
-        `equinox.nn.ConvTranspose`: uniform within
-        `1 / sqrt(in_channels // groups * prod(kernel_size))`.
+        `equinox.nn.ConvTranspose`: uniform between `-b` and `b`, with
+        `b = 1 / sqrt(in_channels // groups * prod(kernel_size))`.
 
-        **Raises:** `TypeError` or `ValueError` for what is not as said above.
+        **Raises:** `TypeError` or `ValueError` for an argument that is not as described above.
         """
         super().__init__(
             num_spatial_dims, in_channels, out_channels, kernel_size, stride,

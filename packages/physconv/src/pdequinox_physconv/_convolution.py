@@ -1,5 +1,5 @@
-"""What the layers compute: one trilinear form behind both convolutions, its integers axis by axis,
-and its three derivatives in JAX's own operations.
+"""Defines what the layers compute: one trilinear form behind both convolutions, its integers axis
+by axis, and its three derivatives in JAX's own operations.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,16 +18,16 @@ from pdequinox_padding._pad import extend
 Pairs: TypeAlias = tuple[tuple[Any, Any], ...]
 
 OPERANDS = {"x": "yw", "w": "xy", "y": "xw"}
-"""By what the trilinear form of `Window` can be differentiated, its target; and which arrays are
-then given, in this order.
+"""Maps each target, by which the trilinear form of `Window` is differentiated, to the arrays that
+are then given, in this order.
 """
 TARGETS = tuple(OPERANDS)
 
 
 class Axis(NamedTuple):
-    """One axis of a `Window`: the points of `x`, the taps of `w`, the points of `y`; the
-    distances between neighbouring points of `y` and between taps, in points of `x`; and how far
-    below the first point of `x` the first tap of the first output is.
+    """Describes one axis of a `Window`: the number of points of `x`, of taps of `w` and of points
+    of `y`; the distances between neighbouring points of `y`, and between taps, in points of `x`;
+    and how far the first tap of the first output is below the first point of `x`.
     """
 
     size: int
@@ -44,29 +44,30 @@ class Axis(NamedTuple):
 
     @property
     def padding(self) -> tuple[Any, Any]:
-        """Says how far beyond its points `x` is read; negative, how many points are not read."""
+        """Says how far beyond its points `x` is read; if negative, how many points are not read."""
         upper = (self.out - 1) * self.stride + self.span - self.lower - self.size
         return (self.lower, upper)
 
     @property
     def transposed_padding(self) -> tuple[Any, Any]:
-        """The same of `y`, with `stride - 1` zeros between its points, which the flipped kernel
-        makes `x` of: tap `t` of `x[j]` reads point `j + lower - (span - 1) + t * dilation` of it.
+        """Says how far beyond its points `y` is read, with `stride - 1` zeros between them, when
+        the flipped kernel makes `x` of it: tap `t` of `x[j]` reads its point
+        `j + lower - (span - 1) + t * dilation`.
         """
         lower = self.span - 1 - self.lower
         return (lower, self.size - 1 - (self.out - 1) * self.stride + self.lower)
 
 
 class Window(NamedTuple):
-    """The integers of the trilinear form in a field `x`, a kernel `w` and a field `y`
+    """Holds the integers of the trilinear form in a field `x`, a kernel `w` and a field `y`
 
         T(x, w, y) = sum over b, o, c, i, t of x[b, c, i * stride + t * dilation - lower]
                                                * w[o, c, t] * y[b, o, i],
 
-    where `b` counts samples, `x` is zero outside of its points, and `c` runs over the channels of
-    the group of `o`. Given the other two, the derivative of `T` by `y` is the strided convolution,
-    that by `x` the transposed one, and that by `w` what reverse-mode differentiation adds. Each is
-    bilinear, and their derivatives and transposes are again these three: the set is closed.
+    where `b` counts samples, `x` is zero outside its points, and `c` runs over the channels of the
+    group of `o`. The derivative of `T` by `y`, given the other two, is the strided convolution;
+    that by `x` is the transposed one, and that by `w` is what reverse-mode differentiation adds.
+    Each is bilinear, and their derivatives and transposes are again these three: the set is closed.
     """
 
     axes: tuple[Axis, ...]
@@ -95,7 +96,7 @@ class Window(NamedTuple):
         return self._replace(axes=tuple(axis._replace(**change) for axis, change in pairs))
 
     def shape(self, target: str, samples: Any, channels: tuple[Any, Any]) -> Shape:
-        """Finds the shape of `x`, `w` or `y`, where `x` and `y` have so many channels in all."""
+        """Finds the shape of `x`, `w` or `y`; `channels` counts all those of `x` and of `y`."""
         c, o = channels
         return {
             "x": (samples, c, *self.size),
@@ -112,7 +113,7 @@ class Window(NamedTuple):
 
 class Extended(NamedTuple):
     """Says which of the two fields of a `Window` is the extension of a field, by how many points,
-    and over which boundary. Its points in the `Window` are those with its extension.
+    and over which boundary. The points of this field in the `Window` include the extension.
     """
 
     field: str
@@ -125,7 +126,7 @@ class Extended(NamedTuple):
         return tuple(n - sum(pair) for n, pair in zip(extended, self.widths, strict=True))
 
     def shape(self, target: str, a: Shape, b: Shape, window: Window, members: bool) -> Shape:
-        """Finds the shape of what a task gives, from those of the two arrays that are given."""
+        """Finds the shape of a task's result from the shapes of the two arrays that are given."""
         lead = int(members)
         channels = window.channels(target, a[lead:], b[lead:])
         shape = window.shape(target, a[lead], channels)
@@ -135,8 +136,8 @@ class Extended(NamedTuple):
 
 
 Task: TypeAlias = Callable[[str, Array, Array, Window], Array]
-"""`task(target, a, b, window)`: a derivative of a window's trilinear form by its target, from the
-two arrays that are given.
+"""Takes `(target, a, b, window)`, and gives the derivative of a window's trilinear form by its
+target from the two arrays that are given.
 """
 
 
@@ -144,7 +145,7 @@ def forward(
     size: Shape, taps: Shape, stride: Shape, padding: Pairs, dilation: Shape,
     groups: int, boundary: Boundary,
 ) -> tuple[Window, Extended]:  # fmt: skip
-    """Finds the window of the cross-correlation of an extended field of these sizes: tap `t` of
+    """Finds the window of the cross-correlation of an extended field of this size: tap `t` of
     output `i` reads the extension at `i * stride + t * dilation - padding[0]`.
     """
     if boundary.has_poles:
@@ -165,11 +166,11 @@ def backward(
 ) -> tuple[Window, Extended]:  # fmt: skip
     """Finds the window of the transposed convolution: tap `t` of output `j` reads the extended
     field, with `stride - 1` zeros between its points, at
-    `j + t * dilation - ((k - 1) * dilation - padding[0])`, with `k` taps to the axis.
+    `j + t * dilation - ((k - 1) * dilation - padding[0])`, where `k` is the number of taps.
 
-    It is the transpose of the convolution with the same padding, and with the kernel flipped and
-    its channels swapped: point `i * stride` of that field adds the flipped kernel's tap `t` to
-    output `i * stride + t * dilation - padding[0]`.
+    It is the transpose of the convolution with the same padding, whose kernel is flipped and whose
+    channels are swapped: point `i * stride` of the field with zeros adds the flipped kernel's tap
+    `t` to output `i * stride + t * dilation - padding[0]`.
     """
     if boundary.has_poles:
         boundary.check_points(size)
@@ -179,7 +180,7 @@ def backward(
     for i, (n, k, s, d) in enumerate(zip(size, taps, stride, dilation, strict=True)):
         out = (n - 1) * s + 1 + (k - 1) * d - sum(padding[i]) + output_padding[i]
         _check_span(i, out + (k - 1) * d, k, d)
-        # The extension begins so many points below the field.
+        # The extension begins this many points below the field.
         added = before[i][0] - zeros[i][0]
         axes.append(Axis(out, k, n + sum(own[i]), s, d, padding[i][0] + added * s))
     return Window(tuple(axes), groups), Extended("y", own, boundary)
@@ -195,8 +196,8 @@ def _check_span(axis: int, size: Any, taps: int, dilation: int) -> None:
 
 
 def _without_zeros(widths: Pairs, boundary: Boundary) -> tuple[Pairs, Pairs]:
-    """Splits widths into those of the extension, and those where it is zero for all channels, which
-    a convolution adds by itself.
+    """Splits widths into those of the extension, and those where the extension is zero for all
+    channels. A convolution adds the latter by itself.
     """
     zero = lambda kinds: not any(kind.sign for kind in kinds)
     zeros = tuple(
@@ -211,7 +212,7 @@ def _without_zeros(widths: Pairs, boundary: Boundary) -> tuple[Pairs, Pairs]:
 
 
 def flip(w: Array, groups: int) -> Array:
-    """Makes the kernel of the transpose: taps reversed, channels swapped within each group."""
+    """Makes the kernel of the transpose: reverses taps, and swaps channels within each group."""
     (o, c), taps = w.shape[:2], w.shape[2:]
     w = lax.rev(w, tuple(range(2, w.ndim)))
     w = w.reshape(groups, o // groups, c, *taps).swapaxes(1, 2)
@@ -219,7 +220,7 @@ def flip(w: Array, groups: int) -> Array:
 
 
 def pad_zeros(x: Array, padding: Pairs) -> Array:
-    """Adds zeros to the last axes; takes points away where negative."""
+    """Adds zeros to the ends of the last axes, or removes points where the padding is negative."""
     if not any(map(any, padding)):
         return x
     rest = ((0, 0),) * (x.ndim - len(padding))
@@ -227,8 +228,8 @@ def pad_zeros(x: Array, padding: Pairs) -> Array:
 
 
 def reference(target: str, a: Array, b: Array, window: Window, members: bool = False) -> Array:
-    """Carries out a task as XLA's convolution, and its transposes as JAX derives them. With
-    `members`, of an ensemble that the first axis counts: their convolution is a grouped one.
+    """Carries out a task by XLA's convolution, and by its transposes as JAX derives them. With
+    `members`, the first axis counts members of an ensemble, which become a grouped convolution.
     """
     convolution = xla_convolution(window)
     lead = int(members)
@@ -245,12 +246,12 @@ def reference(target: str, a: Array, b: Array, window: Window, members: bool = F
 
 def plain(target: str, a: Array, b: Array, window: Window, members: bool = False) -> Array:
     """Carries out a task for readers of programs that know no other layout of a kernel than
-    `(out, in, *taps)`, and no cropping: what JAX derives for a transpose has another layout.
+    `(out, in, *taps)`, and no cropping. The transpose that JAX derives has another layout.
     """
     padding = window.transposed_padding
     if target != "x" or not _known(padding):
         return reference(target, a, b, window, members)
-    # With one tap, zeros around `y` are zeros around `x`, and see `is_padded_product`.
+    # With one tap, zeros around `y` are zeros around `x`; see also `is_padded_product`.
     alone = set(window.taps) == {1}
     inside = tuple((min(p, 0), min(q, 0)) for p, q in padding) if alone else padding
     around = tuple((max(p, 0), max(q, 0)) for p, q in padding) if alone else ()
@@ -271,15 +272,15 @@ def plain(target: str, a: Array, b: Array, window: Window, members: bool = False
 
 
 def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
-    """Makes the function of `x` and `w` that gives `y`."""
+    """Makes the function that computes `y` from `x` and `w`."""
 
     def convolve(x: Array, w: Array, window: Window = window) -> Array:
         padding = window.padding
         if not _known(padding):
-            # XLA's convolution takes numbers, its padding takes sizes that `jax.export` left open.
+            # XLA's convolution takes numbers; its padding also takes sizes that are left open.
             x, padding = pad_zeros(x, padding), ((0, 0),) * len(window.axes)
         else:
-            # No output more, as long as less than a stride is added.
+            # There is no additional output, as long as less than a stride is added.
             padding = tuple(
                 (p, 0 if -s < q < 0 else q)
                 for (p, q), s in zip(padding, window.stride, strict=True)
@@ -304,8 +305,8 @@ def xla_convolution(window: Window) -> Callable[[Array, Array], Array]:
 
 
 def is_padded_product(window: Window) -> bool:
-    """Tells whether there is one tap only, and padding, where `y` is zero. XLA's CPU backend
-    (jaxlib 0.10.2) reads beyond the field in a convolution of that kind.
+    """Tells whether there is only one tap, and also padding, where `y` is zero. XLA's CPU backend
+    (jaxlib 0.10.2) reads beyond the field in such a convolution.
     """
     padding = window.padding
     return _known(padding) and set(window.taps) == {1} and max(map(max, padding)) > 0
@@ -338,7 +339,7 @@ def sampled(x: Array, window: Window) -> Array:
     start, stop = [], []
     for axis in window.axes:
         first, last = _hits(axis)
-        # Where none is read, `first` may lie beyond the points.
+        # If no point is read, `first` may lie beyond the points.
         begin = min(max(first * axis.stride - axis.lower, 0), axis.size)
         start.append(begin)
         stop.append(begin + (last - first - 1) * axis.stride + 1 if last > first else begin)
@@ -356,8 +357,9 @@ def extended_task(
 ) -> Array:
     """Carries out a task on fields, one of which is extended to the array of the window.
 
-    With `E` the extension of `x`, the form `T(E x, w, y)` has the derivatives `E^T dT/dx` by `x`
-    itself, and those of `T`, at `E x`, by `w` and `y`; and so for an extension of `y`.
+    Let `E` be the extension of `x`. The derivative of `T(E x, w, y)` by `x` itself is `E^T dT/dx`;
+    its derivatives by `w` and `y` are those of `T`, at `E x`. The same holds for an extension of
+    `y`.
     """
     enter = lambda field: extend(field, extended.widths, extended.boundary)
     given = [

@@ -1,11 +1,10 @@
-"""Coasts and obstacles: the share of a convolution's taps that are on the field, and the mask of
-what comes of it.
+"""Handles coasts and obstacles: the share of taps that are present, and the mask of the output.
 
-For each output, the taps are counted that read a point which is missing: a convolution of what is
-missing, as ones, with a kernel of ones (G. Liu et al., "Image Inpainting for Irregular Holes Using
+For each output, the taps that read a missing point are counted, by a convolution of the missing
+points, as ones, with a kernel of ones (G. Liu et al., "Image Inpainting for Irregular Holes Using
 Partial Convolutions", https://arxiv.org/abs/1804.07723, equation 1). A point beyond a wall is
-missing if the point that it repeats is, whatever the sign; where none is repeated, as by `"zeros"`,
-it is there.
+missing if the point that it repeats is missing, whatever the sign; where no point is repeated, as
+by `"zeros"`, it is present.
 """
 
 from math import prod
@@ -29,16 +28,16 @@ if TYPE_CHECKING:
 def parse_mask(
     mask: Any, layer: "MorePaddingConv", shape: Shape | None = None
 ) -> Bool[Array, "channels *spatial"]:
-    """Checks a mask for one sample of a layer's input, on a grid of that shape if it is given. The
-    first axis of the result counts one channel if all have the same points.
+    """Checks a mask for one sample of a layer's input, and that it is on the grid `shape`, if
+    given. The first axis of the result has size 1 if all channels have the same points.
     """
     mask, dims = array(mask, "mask"), layer.num_spatial_dims
     of_all = mask.ndim == dims
     if not (of_all or (mask.ndim == dims + 1 and mask.shape[0] == layer.in_channels)):
         raise ValueError(
-            f"`mask` must be of the shape of the spatial axes ({dims} here), or of the channels "
-            f"({layer.in_channels} here) and these, got shape {mask.shape}; batches go through "
-            "`jax.vmap`."
+            f"`mask` must have the spatial axes ({dims} here), or the channels "
+            f"({layer.in_channels} here) and these axes, got shape {mask.shape}; batches go "
+            "through `jax.vmap`."
         )
     if shape is not None and mask.shape[mask.ndim - dims :] != shape:
         raise ValueError(f"`mask` must be on the grid of `x`, {shape}, got shape {mask.shape}.")
@@ -51,8 +50,8 @@ def parse_mask(
 def missing_taps(
     mask: Bool[Array, "channels *spatial"], layer: "MorePaddingConv"
 ) -> tuple[Float[Array, "out_channels *spatial_out"], int]:
-    """Counts, for every output, the taps that are missing, and says of how many. The first axis
-    counts one channel if all have the same points; these are counted for one input channel then.
+    """Counts the missing taps of every output, and gives the number of all taps. The first axis has
+    size 1 if all channels have the same points; then the taps of one input channel are counted.
     """
     boundary = layer.boundary.with_kinds(lambda kind: kind._replace(sign=abs(kind.sign)))
     groups = 1
@@ -70,7 +69,7 @@ def missing_taps(
         mask.shape[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups,
         boundary,
     )  # fmt: skip
-    # Less than 2^24 taps: exact, once it is rounded where a platform's convolution is not.
+    # There are fewer than 2^24 taps, so counts are exact, if rounded where a convolution is not.
     count = jnp.round(convolve(missing, ones, window, extended))
     if groups > 1:
         count = jnp.repeat(count, layer.out_channels // groups, axis=0)
@@ -78,8 +77,8 @@ def missing_taps(
 
 
 def share(mask: Bool[Array, "channels *spatial"], layer: "MorePaddingConv") -> Array:
-    """Finds, for every output, what its sum is multiplied with: all taps over those that are there,
-    1 exactly where none is missing, and 0 where all are.
+    """Finds the factor of every output's sum: the number of all taps over the number of those that
+    are present. It is exactly 1 where none is missing, and 0 where all are.
     """
     missing, taps = missing_taps(mask, layer)
     dtype = layer.weight.dtype
@@ -88,22 +87,22 @@ def share(mask: Bool[Array, "channels *spatial"], layer: "MorePaddingConv") -> A
 
 
 def dilate_mask(mask: ArrayLike, layer: "MorePaddingConv") -> Bool[Array, "*shape"]:
-    """Finds the points of a layer's output that some tap on the mask contributes to: the mask of
-    the next layer.
+    """Finds the points of a layer's output to which some tap on the mask contributes. They are the
+    mask of the next layer.
 
     **Arguments:**
 
-    - `mask`: That of the layer's input, boolean or a number, of which all but 0 count as there: of
-        shape `(N_1, ..., N_D)`, or `(in_channels, N_1, ..., N_D)`.
+    - `mask`: The mask of the layer's input: booleans, or numbers, of which all but 0 count as
+        present, of shape `(N_1, ..., N_D)` or `(in_channels, N_1, ..., N_D)`.
     - `layer`: A [`pdequinox_physconv.PhysicsConv`][] or [`pdequinox_physconv.MorePaddingConv`][].
 
     **Returns:**
 
     A boolean array of the shape of the layer's output, without the channels if the mask has none.
-    The others are the points where the layer gives its bias only.
+    Where it is false, the layer gives only its bias.
 
     **Raises:** `ValueError` or `TypeError` for a mask of another shape or dtype, and for another
-    layer.
+    kind of layer.
     """
     from ._conv import MorePaddingConv
 

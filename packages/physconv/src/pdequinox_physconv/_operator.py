@@ -1,10 +1,10 @@
-"""How JAX sees the convolutions: the three derivatives of the trilinear form as one operator, whose
-derivatives and batches are again its own.
+"""Makes an operator of the three derivatives of the trilinear form. Its derivatives and batches are
+again the same operator.
 
-An operator, because a task's form is chosen when it is lowered: by then `jax.vmap` and
-differentiation have made of a layer what will run, and the platform is known. So each of the three
-convolutions of a training step gets the form that suits it, at any order of differentiation, in
-forward and in reverse mode.
+It is an operator so that a task's form can be chosen when it is lowered. By then `jax.vmap` and
+differentiation have turned a layer into what will run, and the platform is known. So each of the
+three convolutions of a training step gets the form that suits it, at any order of differentiation,
+in forward and in reverse mode.
 """
 
 from functools import partial
@@ -27,9 +27,9 @@ def convolve(
     extended: Extended,
     form: str | None = None,
 ) -> Float[Array, "out_channels *spatial_out"]:
-    """Convolves one sample, by the window and the extension of `forward`.
+    """Convolves one sample, with the window and the extension that `forward` finds.
 
-    `form` names the form of `_cpu.forms` that carries it out on CPUs, and what differentiation
+    `form` names the form of `_cpu.forms` that carries it out on CPUs, and also what differentiation
     makes of it; `None` leaves the choice to `_cpu.choice`.
     """
     return _of_one_sample("y", x, w, window, extended, form)
@@ -42,15 +42,15 @@ def convolve_transposed(
     extended: Extended,
     form: str | None = None,
 ) -> Float[Array, "out_channels *spatial_out"]:
-    """Applies the transposed convolution to one sample, by what `backward` finds."""
+    """Applies the transposed convolution to one sample, with what `backward` finds."""
     return _of_one_sample("x", y, w, window, extended, form)
 
 
 def _of_one_sample(
     target: str, a: Array, w: Array, window: Window, extended: Extended, form: str | None
 ) -> Array:
-    """Adds an axis of samples. On a mesh with explicit axes the result's channels are split as the
-    kernel's, its points as the field's.
+    """Applies the operator to one sample. On a mesh with explicit axes, the result's channels are
+    split like the kernel's, and its points like the field's.
     """
 
     def apply(a: Array, w: Array) -> Array:
@@ -104,8 +104,8 @@ def _shape(
 
 
 def _derivative(place: int, cotangent: Any, a: Any, b: Any, *, target: str, **rest: Any) -> Array:
-    """By the operand at `place`: the task of that name, whose operands are the cotangent, for the
-    old target, and the other operand.
+    """Differentiates by the operand at `place`: the derivative is the task of that name. Its
+    operands are the cotangent, which stands for the old target, and the other operand.
     """
     names = OPERANDS[target]
     given = {target: cotangent, names[1 - place]: (a, b)[1 - place]}
@@ -117,8 +117,8 @@ def _derivative(place: int, cotangent: Any, a: Any, b: Any, *, target: str, **re
 def _batch(
     operands: Any, axes: Any, *, target: str, window: Window, members: bool, **rest: Any
 ) -> Any:
-    """A batched field is more samples; a batched kernel more channels of the other field; both
-    batched, members of an ensemble.
+    """Batches a task. A batched field is more samples; a batched kernel is more channels of the
+    other field; if both are batched, they are members of an ensemble.
     """
     names = OPERANDS[target]
     apply = partial(trilinear, target=target, window=window)
@@ -136,11 +136,11 @@ def _batch(
         out = apply(field, first[1], members=members, **rest)
         return out.reshape(*out.shape[:lead], size, samples, *out.shape[lead + 1 :]), lead
 
-    # More channels of the extended field would be channels without a mode, if it has one for each.
+    # If the extended field has a mode for each channel, more channels of it would have no mode.
     merged = {target, *(name for name, own in zip(names, batched, strict=True) if own)}
     one_mode = rest["extended"].field not in merged or len(rest["extended"].boundary.parts) == 1
     if batched != [True, True] and not members and window.groups == 1 and one_mode:
-        # As channels of the field whose channels the target and the batched operand share.
+        # The batch becomes channels of the field whose channels target and batched operand share.
         i = batched.index(True)
         at, to = _SHARED_CHANNELS[target, names[i]]
         value = jnp.moveaxis(first[i], 0, at)
@@ -160,7 +160,7 @@ def _batch(
     return apply(*first, members=True, **rest), 0
 
 
-# Their axes in the operand and in the target.
+# The axes of these channels in the operand and in the target.
 _SHARED_CHANNELS = {("y", "w"): (0, 1), ("x", "w"): (1, 1), ("w", "x"): (1, 1), ("w", "y"): (1, 0)}
 
 
@@ -192,7 +192,7 @@ def _windowed_shape(
     return (*a[:lead], *window.shape(target, a[lead], channels))
 
 
-# On the arrays of a window, after their extension: what a platform has a form for.
+# Acts on the arrays of a window, after their extension. Platforms have forms for it.
 windowed = Operator(
     "pdequinox_task",
     _windowed,
@@ -203,7 +203,7 @@ windowed = Operator(
     plain=_plain,
 )
 
-# On fields, which are extended.
+# Acts on fields, and extends one of them.
 trilinear = Operator(
     "pdequinox_trilinear",
     _apply,

@@ -1,21 +1,21 @@
-"""How a task is split over the devices of a mesh; which block of the field each of them needs.
+"""Splits a task over the devices of a mesh, and finds which block of the field each device needs.
 
-Samples, members, groups and channels are split as they are for a product of matrices: what is
-split and summed over is summed over the devices at the end. Space is the hard part. Say that `y` is
-split evenly over `P` devices along an axis of `m` points. Device `j` computes the points `j m/P` up
-to `(j + 1) m/P` of it, for which it reads the extension of `x` from `j m/P s - lower` on (see
-`Axis`), `(m/P - 1) s + span` points. Its own block of `x` begins at `j n/P`. So in the
-coordinates of its block it needs the points from `start_j = j (m s - n)/P - lower - width` on,
-where the extension begins `width` points below the field. With "same" padding and a stride that
-divides the points, `m s = n`, and `start_j` is the same for all devices: a halo below and one
-above. Otherwise the halos are as wide as the widest, and every device cuts out its own part.
+Samples, members, groups and channels are split as for a product of matrices: whatever is split and
+summed over is summed over the devices at the end. Space is the hard part. Suppose that `y` is split
+evenly over `P` devices along an axis of `m` points. Device `j` computes its points from `j m/P` up
+to `(j + 1) m/P`. For these, it reads `(m/P - 1) s + span` points of the extension of `x`, from
+`j m/P s - lower` on (see `Axis`). Its own block of `x` begins at `j n/P`. So, in the coordinates of
+its block, it needs the points from `start_j = j (m s - n)/P - lower - width` on, where the
+extension begins `width` points below the field. With "same" padding and a stride that divides the
+number of points, `m s = n`, and `start_j` is the same for all devices: there is one halo below and
+one above. Otherwise all halos are as wide as the widest, and every device cuts out its own part.
 
-The transposed task is the same backwards: device `j` has the points `j n/P` up to `(j + 1) n/P` of
-`x`, and needs all points `i` of the extension of `y` with `i s + t d - lower` among them for some
-tap `t`. For all devices to have the same window, the array of `x` begins at a multiple of the
-stride, `first_j` points below the block, and these are cut off again.
+The transposed task works backwards: device `j` has the points from `j n/P` up to `(j + 1) n/P` of
+`x`, and needs every point `i` of the extension of `y` for which `i s + t d - lower` is among them
+for some tap `t`. All devices must have the same window, so the array of `x` begins at a multiple of
+the stride, `first_j` points below the block; these points are cut off again.
 
-Halos are fetched by `extend_block`, whose transpose sends them back and adds them up.
+`extend_block` fetches the halos, and its transpose sends them back and adds them up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +35,10 @@ Linear: TypeAlias = Callable[[Array], Array]
 
 
 class Share(NamedTuple):
-    """Says what a device does with its blocks along one axis that devices share. Of the extension,
-    `length` points from `start` on, where 0 is the first point of its block of the field; and, of
-    the other field's array, which is `whole` points long, those of its block from `first` on. Both
-    starts are given for each of the devices. The window is that of the two arrays.
+    """Says what a device does with its blocks along one axis that devices share. It takes `length`
+    points of the extension from `start` on, where 0 is the first point of its block of the field.
+    From the array of the other field, which is `whole` points long, it takes the points of its
+    block, from `first` on. Both starts are given for each device. `window` is that of the arrays.
     """
 
     start: Shape
@@ -49,9 +49,9 @@ class Share(NamedTuple):
 
 
 def share_of(axis: Axis, width: int, block: int, count: int, *, forward: bool) -> Share:
-    """Finds the share of each of `count` devices along an axis, of whose field they have `block`
-    points each, and whose extension begins `width` points below the field; `forward`, if the field
-    that is extended is `x`. The derivation is in the module's docstring.
+    """Finds the share of each of `count` devices along an axis. Each has `block` points of the
+    field, and the extension begins `width` points below the field; `forward` says that the extended
+    field is `x`. The derivation is in the module's docstring.
     """
     devices = range(count)
     s = axis.stride
@@ -73,7 +73,7 @@ def share_of(axis: Axis, width: int, block: int, count: int, *, forward: bool) -
 
 
 def _at(table: Shape, names: Axes) -> Any:
-    """Looks up this device's entry: a plain number where all devices have the same."""
+    """Looks up this device's entry: a plain number if all devices have the same entry."""
     if len(set(table)) == 1:
         return table[0]
     return jnp.asarray(table)[lax.axis_index(names)]
@@ -94,9 +94,9 @@ def blockwise(
     counts: Shape,
     channels: Axes,
 ) -> Callable[[str, Array, Array], Array]:
-    """Makes the task on a device's blocks, of which `shapes` are the shapes. Axis `i` of space is
-    split over the mesh's axes `splits[i]`, to `counts[i]` devices; the channels of the extended
-    field over the axes `channels`.
+    """Makes the task on a device's blocks, whose shapes are `shapes`. Axis `i` of space is split
+    over the mesh axes `splits[i]`, to `counts[i]` devices. The channels of the extended field are
+    split over the mesh axes `channels`.
     """
     dims, field = len(window.axes), extended.field
     forward = field == "x"
@@ -156,9 +156,9 @@ def split_task(
     extended: Extended,
     members: bool,
 ) -> Split:
-    """Splits samples, members and points as the fields are split; channels, or groups of them, as
-    the kernel is, then as the fields are. Devices that share an axis of space exchange halos. What
-    is split and summed over is summed over the devices at the end.
+    """Splits samples, members and points as the fields are split. Splits channels, or groups of
+    them, first as the kernel is split, then as the fields are. Devices that share an axis of space
+    exchange halos. Whatever is split and summed over is summed over the devices at the end.
     """
     names = (*OPERANDS[target], target)
     kinds = factors(request.shapes, target=target, window=window, members=members)
@@ -191,8 +191,8 @@ def split_task(
 def factors(
     shapes: Sequence[Shape], *, target: str, window: Window, members: bool, **_: Any
 ) -> list[tuple[Any, ...]]:
-    """Names what the axes count: members, samples, groups or channels, and the points along each
-    axis of space.
+    """Names what the axes of the arrays count: members, samples, groups or channels, and the points
+    along each axis of space.
     """
     del shapes
     lead = ("m",) if members else ()

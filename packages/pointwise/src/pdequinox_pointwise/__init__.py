@@ -1,4 +1,4 @@
-"""The pointwise (1x1) convolution, in any number of spatial dimensions."""
+"""Provides the pointwise (1x1) convolution, in any number of spatial dimensions."""
 
 from ._pointwise_linear_conv import PointwiseLinearConv as PointwiseLinearConv
 

@@ -1,8 +1,8 @@
-"""What the layer computes: the product of a matrix with the channels at every point, and its
-gradient by the matrix.
+"""Defines what the layer computes: the product of a matrix with the channels at every point, and
+its gradient by the matrix.
 
-Samples, any number of axes of them, come before the channels. The points keep their axes, so that
-they may be split over a mesh along any of them.
+Any number of axes of samples comes before the channels. The points keep their axes, so that they
+can be split over a mesh along any of them.
 """
 
 import jax.lax as lax
@@ -18,7 +18,7 @@ def product(
     *,
     points: int,
 ) -> Float[Array, "*samples_and_channels_and_points_out"]:
-    """Computes `y[*samples, :, j] = weight x[*samples, :, j]`, with so many axes of `points`."""
+    """Computes `y[*samples, :, j] = weight x[*samples, :, j]`, with `points` axes of points."""
     channels = x.ndim - 1 - points
     dimensions = (((1,), (channels,)), ((), ()))
     y = lax.dot_general(weight, x, dimensions, preferred_element_type=sum_dtype(x.dtype))

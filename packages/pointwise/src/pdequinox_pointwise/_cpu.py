@@ -1,9 +1,9 @@
-"""How a CPU carries out the product and its gradient.
+"""Carries out the product and its gradient on a CPU.
 
-A weight that all samples share makes one product of their batch, in which the channels of all of
-them stand in one row: XLA's CPU backend moves the whole field to that order and back, which takes
-longer than the product (docs/convolutions.md). A batch of products, one for each sample, takes the
-field as it is. Where the copies of the weight were large beside the field, it stays shared.
+If all samples share a weight, their batch becomes one product, in which the channels of all samples
+form one row. XLA's CPU backend moves the whole field to that order and back, which takes longer
+than the product (docs/convolutions.md). A batch of products, one for each sample, takes the field
+as it is. If copies of the weight would be large compared with the field, the weight stays shared.
 """
 
 from math import prod
@@ -29,7 +29,7 @@ def product_of_each(weight: Array, x: Array, *, points: int) -> Array:
 
 
 def gradient_of_each(y: Array, x: Array, *, points: int) -> Array:
-    """Computes the gradient sample by sample, and sums."""
+    """Computes the gradient sample by sample, and sums the results."""
     samples = tuple(range(x.ndim - 1 - points))
     if not samples or not _small((y.shape[len(samples)], x.shape[len(samples)]), x, points):
         return gradient(y, x, points=points)

@@ -1,4 +1,4 @@
-"""How JAX sees the product and its gradient: two operators, each the derivative of the other."""
+"""Makes operators of the product and its gradient, each the derivative of the other."""
 
 from functools import partial
 from typing import Any
@@ -24,21 +24,21 @@ def pointwise(
 
 
 def _by_either(place: int, cotangent: Array, weight: Any, x: Any, *, points: int) -> Array:
-    """`y = W x` has the transposes `W^T y` by `x`, and the sum of `y x^T` by `W`."""
+    """Transposes `y = W x`: by `x` to `W^T y`, and by `W` to the sum of `y x^T`."""
     if place == 0:
         return _gradient(cotangent, x, points=points)
     return _product(weight.T, cotangent, points=points)
 
 
 def _of_gradient(place: int, cotangent: Array, y: Any, x: Any, *, points: int) -> Array:
-    """`G = sum y x^T` has the transposes `G x` by `y` and `G^T y` by `x`."""
+    """Transposes `G = sum y x^T`: by `y` to `G x`, and by `x` to `G^T y`."""
     if place == 0:
         return _product(cotangent, x, points=points)
     return _product(cotangent.T, y, points=points)
 
 
 def _batch(operands: Any, axes: Any, *, points: int) -> tuple[Array, int]:
-    """A batch of fields is more samples; a batch of weights, too, is a batch of products."""
+    """Treats a batch of fields as more samples, and a batch of weights as a batch of products."""
     (weight, x), (own, at) = operands, axes
     if own is None:
         return _product(weight, jnp.moveaxis(x, at, 0), points=points), 0
@@ -65,7 +65,7 @@ _product = Operator(
     saved_as=("product", "convolution"),
 )
 
-# Over several devices, the sum over samples and points comes before that over devices.
+# Over several devices, the sum over samples and points comes before the sum over devices.
 _gradient = Operator(
     "pdequinox_pointwise_gradient",
     gradient,

@@ -1,4 +1,4 @@
-"""The pointwise layer: construction and documentation. The arithmetic is in `_convolution`."""
+"""Defines the pointwise layer and documents it. The arithmetic is in `_convolution`."""
 
 from typing import Any, no_type_check
 
@@ -40,14 +40,14 @@ class PointwiseLinearConv(eqx.nn.Conv):
         - `use_bias`: Whether to add a bias.
         - `zero_bias_init`: Whether the bias starts at zero. (Keyword only.)
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
-        - `dtype`: Of the parameters: `float16`, `bfloat16`, `float32` or `float64`. `None` is JAX's
-            default float. (Keyword only.)
+        - `dtype`: The dtype of the parameters: `float16`, `bfloat16`, `float32` or `float64`.
+            `None` means JAX's default float. (Keyword only.)
 
         The initial `weight`, of shape `(out_channels, in_channels, 1, ..., 1)`, and `bias`, of
         shape `(out_channels, 1, ..., 1)` or `None`, are those of `equinox.nn.Conv` with a kernel
         of one point.
 
-        **Raises:** `TypeError` or `ValueError` for what is not as said above.
+        **Raises:** `TypeError` or `ValueError` for an argument that is not as described above.
         """
         super().__init__(
             num_spatial_dims=integer(num_spatial_dims, "num_spatial_dims"),
@@ -68,7 +68,7 @@ class PointwiseLinearConv(eqx.nn.Conv):
         **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
-        - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
+        - `key`: Ignored. It is here because `equinox.nn.Sequential` passes a key to every layer.
 
         **Returns:**
 
@@ -83,5 +83,5 @@ class PointwiseLinearConv(eqx.nn.Conv):
 
     @property
     def receptive_field(self) -> tuple[tuple[float, float], ...]:
-        """Gives `(0.0, 0.0)` for every axis: an output depends on the input at its point only."""
+        """Gives `(0.0, 0.0)` for every axis: an output depends only on the input at its point."""
         return ((0.0, 0.0),) * self.num_spatial_dims

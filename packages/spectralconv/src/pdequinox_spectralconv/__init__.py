@@ -1,5 +1,5 @@
-"""The spectral convolution of Fourier neural operators, periodic and between walls; fields on other
-grids.
+"""Provides the spectral convolution of Fourier neural operators, periodic and between walls, and
+evaluates fields on other grids.
 """
 
 from ._resample import alias_free as alias_free, resample as resample

@@ -1,10 +1,10 @@
-"""The functions that stand for the kept modes of one axis, by integers and in float64.
+"""Defines the functions that stand for the kept modes of one axis, by integers and in float64.
 
-Between two walls they are the sines and cosines of V. Britanak, P. Yip and K. R. Rao, "Discrete
-Cosine and Sine Transforms" (2007), chapter 2, in one formula: of DCT-I for `("neumann",
+Between two walls, one formula gives the sines and cosines of V. Britanak, P. Yip and K. R. Rao,
+"Discrete Cosine and Sine Transforms" (2007), chapter 2: those of DCT-I for `("neumann",
 "neumann")`, DCT-II for `"neumann_cell"`, DST-I for `"dirichlet_node"`, DST-II for
-`"dirichlet_cell"`, DCT-III, DCT-IV, DST-III and DST-IV (quarter waves) for a value at one end and a
-slope at the other, and of their odd-length relatives where one wall is at a node and the other at a
+`"dirichlet_cell"`; DCT-III, DCT-IV, DST-III and DST-IV (quarter waves) for a value at one end and a
+slope at the other; and their odd-length relatives where one wall is at a node and the other at a
 face.
 """
 
@@ -23,16 +23,17 @@ from pdequinox_padding._boundary import Kind
 
 @dataclass(frozen=True)
 class Basis:
-    """The functions of one axis, on any number of points.
+    """Describes the functions of one axis, on any number of points.
 
     Periodic axes have the complex exponentials `exp(2 pi i k j / N)` at point `j`, with the
-    wavenumbers `k = 0..m-1`, and on a `full` axis, where the field is complex already, another
-    group of them, `-m..-1`. Other axes have `m` real functions, by the mirrors and signs of the two
+    wavenumbers `k = 0..m-1`. A `full` axis, where the field is already complex, has another group
+    of them, `-m..-1`. Other axes have `m` real functions, given by the mirrors and signs of the two
     ends.
 
-    If the output has other functions than the input, the analysis divides by the sum of their
-    squares on the grid (`expanded`), because those of the output have another. Sines that meet
-    cosines count `from_zero`, as these do: the first of them is 0 everywhere.
+    If the output has other functions than the input, the analysis divides by the sum of the input
+    functions' squares on the grid (`expanded`), because the output functions have another sum.
+    Sines that meet cosines count `from_zero`, as the cosines do: the first of these sines is 0
+    everywhere.
     """
 
     ends: tuple[Kind, Kind]
@@ -56,8 +57,8 @@ class Basis:
 
     @cached_property
     def quarter_waves(self) -> bool:
-        """Tells whether one end has a value and the other a slope: odd multiples of a quarter wave
-        fit in between.
+        """Tells whether one end has a value and the other a slope, so that odd multiples of a
+        quarter wave fit in between.
         """
         return not self.periodic and self.ends[0].sign != self.ends[1].sign
 
@@ -68,11 +69,11 @@ class Basis:
 
     @property
     def start(self) -> int:
-        """Is twice the distance from the lower wall to the first point."""
+        """Gives twice the distance from the lower wall to the first point."""
         return self.ends[0].mirror
 
     def length(self, size: int) -> int:
-        """Measures twice the distance between the walls; 0 for a single point on both of them."""
+        """Gives twice the distance between the walls; 0 for a single point on both of them."""
         return 2 * (size - 1) + self.ends[0].mirror + self.ends[1].mirror
 
     def period(self, size: int) -> int:
@@ -94,12 +95,13 @@ class Basis:
     def analysis(self, size: int) -> Float[np.ndarray, "..."]:
         """Makes the matrix from the points of an axis to the coefficients.
 
-        On a half axis it is that of the unnormalised forward transform, of shape `(N, 2, m)`: a
-        real and an imaginary part come of every real point. On a full axis, where points too have
-        two parts, it has the cosines and minus the sines of both groups' waves, whose numbers are
-        0 to `m`: its shape is `(N, 2, m + 1)`. Between walls it has the functions themselves,
-        `(N, m)`, and a point on a wall, which is its own mirror image, counts half. If they are
-        `expanded`, they come over the sum of their squares on the grid.
+        On a half axis, it is the matrix of the unnormalised forward transform, of shape
+        `(N, 2, m)`: every real point gives a real and an imaginary part. On a full axis, where
+        points also have two parts, it has the cosines and minus the sines of both groups' waves,
+        whose numbers are 0 to `m`: its shape is `(N, 2, m + 1)`. Between walls, it has the
+        functions themselves, `(N, m)`; a point on a wall, which is its own mirror image, counts
+        half. If the functions are `expanded`, they are divided by the sum of their squares on the
+        grid.
         """
         if self.periodic:
             return self._exponentials(size)
@@ -112,11 +114,11 @@ class Basis:
 
     def synthesis(self, size: int, from_size: int) -> Float[np.ndarray, "..."]:
         """Makes the matrix from the coefficients, of a field on `from_size` points, to `size`
-        points, of the same shape, although it is summed over the last axes.
+        points. It has the shape of the analysis, although the sum is over its last axes.
 
-        The real parts of products with the exponentials, on a half axis times `c_k / N`, on a full
-        one times `1 / N`. Between walls the functions over the sum of their squares on the grid,
-        unless they are `expanded`.
+        On periodic axes, it gives the real parts of products with the exponentials, times `c_k / N`
+        on a half axis and `1 / N` on a full one. Between walls, it has the functions over the sum
+        of their squares on the grid, unless they are `expanded`.
         """
         _, scale = self.scales(from_size)
         if self.periodic:
@@ -127,8 +129,8 @@ class Basis:
         """Gives the factors of the coefficients between the sums over the points and the sums over
         the functions.
 
-        Between walls the sum of the squared function over the grid is a quarter of `length`, or
-        half of it where the function is 1 or -1 at every point.
+        Between walls, the sum of a squared function over the grid is a quarter of `length`, or half
+        of it if the function is 1 or -1 at every point.
         """
         if self.full:
             return np.full(self.num_modes, 1.0 / size)
@@ -140,20 +142,20 @@ class Basis:
         return np.where(alone, 2.0, 4.0) / self.length(size)
 
     def scales(self, size: int) -> tuple[Float[np.ndarray, " modes"], Float[np.ndarray, " modes"]]:
-        """Gives what the analysis has of `scale`, and what the synthesis has."""
+        """Gives the part of `scale` that the analysis has, and the part that the synthesis has."""
         scale = self.scale(size)
         ones = np.ones_like(scale)
         return (scale, ones) if self.expanded else (ones, scale)
 
     @property
     def walls(self) -> tuple[tuple[int | None, int], ...]:
-        """Gives the mirrors and signs of both ends. Bases that agree in them have the same
+        """Gives the mirrors and signs of both ends. Bases with the same walls have the same
         functions, whatever their boundary modes are called.
         """
         return tuple((kind.mirror, kind.sign) for kind in self.ends)
 
     def _single(self, size: int) -> bool:
-        """Tells whether the only point is on both walls: its field is constant."""
+        """Tells whether the only point is on both walls, so that its field is constant."""
         return not self.periodic and self.length(size) == 0
 
     def _waves(self, size: int) -> Float[np.ndarray, "points modes"]:
@@ -167,8 +169,8 @@ class Basis:
 
 
 def bases(boundary: Boundary, num_modes: Sequence[int]) -> tuple[Basis, ...]:
-    """Finds the basis of every axis. The last periodic one needs no negative wavenumbers, the field
-    being real.
+    """Finds the basis of every axis. The last periodic axis needs no negative wavenumbers, because
+    the field is real.
     """
     periodic = [axis for axis, (lower, _) in enumerate(boundary.axes) if lower.wraps]
     return tuple(
@@ -180,7 +182,7 @@ def bases(boundary: Boundary, num_modes: Sequence[int]) -> tuple[Basis, ...]:
 def boundary_with_waves(
     boundary_mode: Any, num_spatial_dims: int, channels: int, name: str
 ) -> Boundary:
-    """Parses the argument of that name, of so many channels, for which there must be waves."""
+    """Parses the argument `name` for these channels, and checks that there are waves for it."""
     boundary = Boundary.parse(boundary_mode, num_spatial_dims, name=name)
     boundary.check_channels(channels, name)
     if boundary.has_poles:
@@ -193,7 +195,7 @@ def boundary_with_waves(
 
 
 Runs: TypeAlias = tuple[tuple[int, tuple[Basis, ...]], ...]
-"""The runs of a field's channels: how many there are in each, and their functions on every axis."""
+"""Holds the runs of a field's channels: the number of channels, and their functions per axis."""
 
 
 def runs(
@@ -204,8 +206,8 @@ def runs(
 ) -> tuple[Runs, Runs]:
     """Finds the bases of all input and of all output channels.
 
-    On an axis where they all have the same functions, these are the basis of either boundary.
-    Otherwise they meet by their wavenumbers.
+    On an axis where all channels have the same functions, these are the basis of either boundary.
+    Otherwise the channels meet by their wavenumbers.
 
     **Raises:** `ValueError` if quarter waves would meet others.
     """
@@ -224,7 +226,7 @@ def runs(
                 "at one end, a slope at the other) and whole ones on the same axis, because they "
                 f"have no wavenumber in common, got {names} on spatial axis {axis}."
             )
-        # Quarter waves count from one half, sines or cosines; sines among themselves from 1.
+        # Quarter waves count from one half, both sines and cosines; sines by themselves from 1.
         zero = len({basis.odd for basis in met}) == 2 and not met[0].quarter_waves
         for side in sides:
             for run in side:
@@ -237,9 +239,9 @@ def runs(
 def runs_of_both_grids(
     boundary: Boundary, channels: int, grid: Sequence[int], points: Sequence[int]
 ) -> Runs:
-    """Finds, for every run of channels and every axis by itself, the functions that a `grid` and
-    another one, of so many `points`, both hold. On a periodic axis the last of them may be the wave
-    that alternates from point to point of the coarser grid, which has a real part alone there.
+    """Finds, for every run of channels and for each axis separately, the functions that both a
+    `grid` and another grid of `points` hold. On a periodic axis, the last of them may be the wave
+    that alternates from point to point of the coarser grid; there, it has only a real part.
     """
     return _merged(
         [
@@ -259,17 +261,17 @@ def runs_of_both_grids(
 
 
 def _merged(side: Sequence[Sequence[Any]]) -> Runs:
-    """Joins neighbours whose functions are the same."""
+    """Joins neighbouring runs whose functions are the same."""
     alike = lambda run: [basis.walls for basis in run[1:]]
     merged = [list(group) for _, group in groupby(side, alike)]
     return tuple((sum(run[0] for run in group), tuple(group[0][1:])) for group in merged)
 
 
 def _cos(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*shape"]:
-    """Computes `cos(2 pi turns / period)` from an angle of at most an eighth of a turn: it is exact
-    where it is 0, 1 or -1.
+    """Computes `cos(2 pi turns / period)` from an angle of at most an eighth of a turn, so that it
+    is exact where it is 0, 1 or -1.
     """
-    # In units of a quarter of a turn over `period`.
+    # The unit of the angle is a quarter of a turn over `period`.
     angle = 4 * turns % (4 * period)
     angle = np.minimum(angle, 4 * period - angle)
     negative = angle > period
@@ -280,5 +282,5 @@ def _cos(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*s
 
 
 def _sin(turns: Int[np.ndarray, "*shape"], period: int) -> Float[np.ndarray, "*shape"]:
-    """Computes `sin(2 pi turns / period)`: the cosine, a quarter of a turn later."""
+    """Computes `sin(2 pi turns / period)` as the cosine a quarter of a turn later."""
     return _cos(4 * turns - period, 4 * period)

@@ -1,9 +1,9 @@
-"""What the layer computes: the product of every kept mode's matrix with its coefficients, between
-the transforms of all axes (`_transform`), and the gradient of that product by the matrices.
+"""Defines what the layer computes: the product of every kept mode's matrix with its coefficients,
+between the transforms of all axes (`_transform`), and the gradient of that product by the matrices.
 
-Weights are `(*members, groups, out_channels, in_channels, *modes)`, coefficients
-`(*samples, *members, parts, groups, channels, *modes)`, with so many axes of `members` and
-`space`.
+Weights are `(*members, groups, out_channels, in_channels, *modes)`, and coefficients are
+`(*samples, *members, parts, groups, channels, *modes)`. The argument `members` counts the axes of
+members, and `space` those of modes.
 """
 
 import jax.numpy as jnp
@@ -21,11 +21,11 @@ def product(
     space: int,
     adjoint: bool,
 ) -> Float[Array, "*field_out"]:
-    """Multiplies each mode's coefficients by its real matrix, or by the transpose of that."""
+    """Multiplies each mode's coefficients by its real matrix, or by its transpose."""
     own, samples = range(members), z.ndim - 3 - space - members
-    # The weights first: then XLA brings their modes to the front once, for this product and for
-    # its derivative by the coefficients. With the modes in front, members and groups before the
-    # others.
+    # The weights come first: then XLA brings their modes to the front once, for this product and
+    # for its derivative by the coefficients. With the modes in front, members and groups come
+    # before the other axes.
     batch = (
         (*own, members, *range(members + 3, weight.ndim)),
         (*(samples + i for i in own), z.ndim - space - 2, *range(z.ndim - space, z.ndim)),

@@ -1,8 +1,8 @@
-"""The Fourier coefficients of real lines and the transpose of that map, as one operator: each is
-the derivative of the other.
+"""Computes the Fourier coefficients of real lines, and the transpose of that map, as one operator:
+each is the derivative of the other.
 
-JAX does not know that. It transposes its forward transform of real lines as a complex transform, of
-twice the work.
+JAX does not know this. It transposes its forward transform of real lines as a complex transform,
+with twice the work.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def fourier_transposed(
 
 
 def along_last(values: np.ndarray, like: Array) -> Array:
-    """Makes a constant of the values, to multiply an array by along its last axis."""
+    """Makes a constant of the values, which multiplies an array along its last axis."""
     return jnp.asarray(values.reshape((1,) * (like.ndim - 1) + values.shape), like.dtype)
 
 
@@ -36,8 +36,8 @@ def _by_fft(x: Array, *, size: int, count: int, transpose: bool) -> Array:
     if not transpose:
         coefficients = lax.slice_in_dim(jnp.fft.rfft(x), 0, count, axis=-1)
         return jnp.stack([coefficients.real, coefficients.imag], axis=-2)
-    # The inverse transform counts all coefficients twice but those of the wavenumbers 0 and N/2,
-    # whose imaginary parts do not matter. Backends differ in what they make of such parts.
+    # The inverse transform counts all coefficients twice, except those of the wavenumbers 0 and
+    # N/2, whose imaginary parts do not matter. Backends differ in what they make of such parts.
     alone = (2 * np.arange(count)) % size == 0
     real, imag = x[..., 0, :], x[..., 1, :]
     real *= along_last(np.where(alone, size, size / 2), real)

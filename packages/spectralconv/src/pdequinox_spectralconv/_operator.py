@@ -1,6 +1,7 @@
-"""How JAX sees the transforms and the product between them. The transforms of all axes are one
-operator, so that a field may be split over a mesh: every device analyses what it has, and the sum
-over the devices is all that they exchange. The product is one, for the sake of CPUs (`_cpu.forms`).
+"""Makes operators of the transforms, and of the product between them. The transforms of all axes
+are one operator, so that a field may be split over a mesh: every device analyses what it has, and
+the devices exchange only the sum over them. The product is one because CPUs have their own forms of
+it (`_cpu.forms`).
 """
 
 from collections.abc import Callable
@@ -34,9 +35,9 @@ def spectral_convolve(
     method: Method = "auto",
 ) -> Float[Array, "out_channels *output_shape"]:
     """Analyses every axis of one sample, multiplies the kept coefficients, and synthesises every
-    axis. The weights are the arrays of the real parts, and of the imaginary ones if there is a
-    periodic axis. The runs of channels of the input, and those of the output, have their own
-    functions each.
+    axis. `weights` has the arrays of the real parts and, if there is a periodic axis, those of the
+    imaginary parts. `inputs` and `outputs` are the runs of channels of the input and of the output,
+    each with its own functions.
 
     Half-precision fields are transformed in float32.
     """
@@ -86,7 +87,7 @@ def _by_runs(
     runs: Runs,
     channels: tuple[int, int],
 ) -> Array:
-    """Applies a transform to every run of channels, which are along these axes before and after."""
+    """Applies a transform to every run; `channels` are their axes before and after."""
     if len(runs) == 1:
         ((_, bases),) = runs
         return function(value, bases)
@@ -130,21 +131,21 @@ def evaluate_on(
 def _by_either(
     place: int, cotangent: Array, weight: Any, z: Any, *, adjoint: bool, **counts: int
 ) -> Array:
-    """`y = W z` has the transposes `W^T y` by `z`, and the sum of `y z^T` by `W`."""
+    """Transposes `y = W z`: by `z` to `W^T y`, and by `W` to the sum of `y z^T`."""
     if place == 1:
         return _product(weight, cotangent, adjoint=not adjoint, **counts)
     return _gradient(*((z, cotangent) if adjoint else (cotangent, z)), **counts)
 
 
 def _of_gradient(place: int, cotangent: Array, y: Any, z: Any, **counts: int) -> Array:
-    """`G = sum y z^T` has the transposes `G z` by `y` and `G^T y` by `z`."""
+    """Transposes `G = sum y z^T`: by `y` to `G z`, and by `z` to `G^T y`."""
     return _product(cotangent, y if place else z, adjoint=place == 1, **counts)
 
 
 def _batch_of_products(
     operands: Any, axes: Any, *, members: int, space: int, adjoint: bool
 ) -> tuple[Array, int]:
-    """A batch of coefficients is more samples; one of weights is more members."""
+    """Treats a batch of coefficients as more samples, and a batch of weights as more members."""
     (weight, z), (own, at) = operands, axes
     parameters = dict(space=space, adjoint=adjoint)
     if own is None:
@@ -165,7 +166,7 @@ def _batch_of_gradients(operands: Any, axes: Any, *, members: int, space: int) -
 def _as_members(
     z: Array, at: int | None, count: int, members: int, space: int
 ) -> tuple[Array, int]:
-    """Moves or adds a batch's axis to the front of the members'; and says where that is."""
+    """Moves a batch's axis, or adds one, to the front of the members', and says where that is."""
     if at is None:
         z, at = jnp.broadcast_to(z, (count, *z.shape)), 0
     place = z.ndim - 1 - 3 - space - members
@@ -182,7 +183,7 @@ def _gradient_shape(y: Shape, z: Shape, *, members: int, space: int) -> Shape:
     return (*z[front - members : front], z[front + 1], y[channels], *z[channels:])
 
 
-# Over several devices, the sum over samples comes before that over devices.
+# Over several devices, the sum over samples comes before the sum over devices.
 _product = Operator(
     "pdequinox_spectral_product",
     product,
@@ -207,14 +208,14 @@ _gradient = Operator(
 
 
 def _apply(value: Array, like: Array, **parameters: Any) -> Array:
-    """Transforms a field, or coefficients to one that is split over a mesh as another, `like`."""
+    """Transforms a field; or coefficients, to a field that is split over a mesh like `like`."""
     del like
     return transform(value, **parameters)
 
 
 def _plain(value: Array, like: Array, *, bases: Any, method: Method, **parameters: Any) -> Array:
-    """By products, if that was left open: other formats than JAX's have no complex numbers, or few
-    operations on them.
+    """Transforms by products, if the method was left open: other formats than JAX's have no complex
+    numbers, or few operations on them.
     """
     del like
     if method == "auto" and all(map(partial(fits, dtype=value.dtype), bases, parameters["points"])):
@@ -277,7 +278,7 @@ def _batch_of_resampled(operands: Any, axes: Any, **parameters: Any) -> tuple[Ar
 
 
 def _resampled_plain(x: Array, *, method: Method, **parameters: Any) -> Array:
-    """By products, if that was left open, as `_plain`."""
+    """Evaluates by products, if the method was left open, like `_plain`."""
     sizes = zip(parameters["grid"], parameters["points"], strict=True)
     if method == "auto" and all(n * m * x.dtype.itemsize <= LARGEST_MATRIX for n, m in sizes):
         method = "product"

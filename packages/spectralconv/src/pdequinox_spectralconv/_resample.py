@@ -1,4 +1,4 @@
-"""Fields on other grids of the same domain: `resample`, and activations between two of them."""
+"""Evaluates fields on other grids of the same domain, and applies activations between two grids."""
 
 import math
 from collections.abc import Callable
@@ -22,32 +22,33 @@ def resample(x: ArrayLike, shape: Integers, boundary_mode: BoundaryMode = "perio
     """Evaluates a field on another grid of the same domain.
 
     The field is expanded into the waves of its boundary condition, as many as both grids hold, and
-    these are evaluated at the new points. So a field of these waves is exact there; on a coarser
-    grid, higher waves are left out and do not come back as lower ones (no aliasing).
+    these are evaluated at the new points. So a field that consists of these waves is exact there.
+    On a coarser grid, higher waves are left out, and do not come back as lower ones (no aliasing).
 
-    On each axis by itself, from `N` points to `M`, with `K = min(N, M)`:
+    Each axis is treated separately. From `N` points to `M`, with `K = min(N, M)`:
 
     - Periodic: `y(t) = 1/N sum over |k| < K/2 of X_k exp(2 pi i k t)`, with `X_k = sum over j of
         x_j exp(-2 pi i k j/N)` and `t = i/M`. If `K` is even, the wave of `K/2`, which alternates
-        from point to point of the coarser grid, comes as a cosine: with `Re(X_(K/2)) / N` times
+        from point to point of the coarser grid, is added as a cosine: `Re(X_(K/2)) / N` times
         `cos(pi N t)` if the field is on the coarser grid, and twice that times `cos(pi M t)` if it
         is on the finer one.
     - Between walls: the first `K` of the sines or cosines of
         [`pdequinox_spectralconv.SpectralConv`][], with the coefficients of the expansion into all
-        `N`. The walls stay where they are: from `N` nodes of `"neumann"` to `M` nodes between the
-        same two, from `N` cells to `M`.
+        `N`. The walls stay where they are: `N` nodes of `"neumann"` become `M` nodes between the
+        same two, and `N` cells become `M` cells.
 
-    Devices that share an axis of space exchange blocks of it for whole lines, and back: two
-    all-to-alls, and no device has more of the field than before, as long as there are at least as
-    many lines as devices. If these do not divide the new number of points, XLA gathers the axis.
+    Devices that share an axis of space exchange blocks of it for whole lines, and back. These are
+    two all-to-alls. No device has more of the field than before, as long as there are at least as
+    many lines as devices. If the devices do not divide the new number of points, XLA gathers the
+    axis.
 
     **Arguments:**
 
     - `x`: One sample, of shape `(channels, N_1, ..., N_D)`; batches go through `jax.vmap`. Half
         precision is summed in float32.
-    - `shape`: The numbers of points of the other grid, an integer for every axis or a sequence of
+    - `shape`: The numbers of points of the other grid: an integer for all axes, or a sequence of
         `D` integers.
-    - `boundary_mode`: What the field is outside of the grid, in the forms that
+    - `boundary_mode`: What the field is outside the grid, in the forms that
         [`pdequinox_spectralconv.SpectralConv`][] takes.
 
     **Returns:**
@@ -55,7 +56,8 @@ def resample(x: ArrayLike, shape: Integers, boundary_mode: BoundaryMode = "perio
     An array of shape `(channels, *shape)`.
 
     **Raises:** `ValueError` or `TypeError` for a field that has no points, is not real or has sizes
-    that `jax.export` leaves open, for another `shape`, and for a boundary mode without waves.
+    that `jax.export` leaves open, for a `shape` of another form, and for a boundary mode without
+    waves.
     """
     x = _field(x)
     points = integers(shape, x.ndim - 1, "shape")
@@ -110,35 +112,35 @@ def alias_free(
     factor: int | float = 2,
     boundary_mode: BoundaryMode = "periodic",
 ) -> AliasFree:
-    """Makes an activation that adds no aliasing: up to a finer grid, there the activation, and back
-    down without the waves that the grid does not hold.
+    """Makes an activation that adds no aliasing. It evaluates the field on a finer grid, applies
+    the activation there, and goes back without the waves that the first grid does not hold.
 
     A pointwise function of a field makes waves that a grid does not hold and takes for lower ones.
-    On a grid more than `(p + 1) / 2` times as fine, a polynomial of degree `p` gives none of these
-    (at just so many times, at most the wave that alternates from point to point is wrong); for
-    other functions, aliasing shrinks as `factor` grows (Raonić et al., "Convolutional Neural
-    Operators", https://arxiv.org/abs/2302.01178, who filter with windowed sincs).
+    On a grid more than `(p + 1) / 2` times as fine, a polynomial of degree `p` makes no such waves;
+    at exactly that ratio, at most the wave that alternates from point to point is wrong. For other
+    functions, aliasing shrinks as `factor` grows (Raonić et al., "Convolutional Neural Operators",
+    https://arxiv.org/abs/2302.01178, who filter with windowed sincs).
 
-    Between odd walls (`"dirichlet..."`) the activation must be odd, as `jax.numpy.tanh` is: what is
-    even in the result is projected onto sines, and what is not 0 at the wall comes back as
+    Between odd walls (`"dirichlet..."`), the activation must be odd, as `jax.numpy.tanh` is. Even
+    parts of the result are projected onto sines, and values that are not 0 at the wall come back as
     oscillations near it.
 
     **Arguments:**
 
-    - `activation`: A function of an array of any shape, applied to every number by itself; or a
+    - `activation`: A function of an array of any shape that acts on every number separately; or a
         module, whose parameters are trained with the others.
-    - `factor`: How many times as many points the finer grid has, a number of at least 1, rounded
-        up to whole points.
-    - `boundary_mode`: What the field is outside of the grid, in the forms that
+    - `factor`: How many times as many points the finer grid has on each axis: a number of at least
+        1. The result is rounded up to whole points.
+    - `boundary_mode`: What the field is outside the grid, in the forms that
         [`pdequinox_spectralconv.SpectralConv`][] takes.
 
     **Returns:**
 
-    An `equinox.Module` that is called with one sample, of shape `(channels, N_1, ..., N_D)`, and
-    gives one of the same shape.
+    An `equinox.Module` that takes one sample, of shape `(channels, N_1, ..., N_D)`, and gives a
+    sample of the same shape.
 
-    **Raises:** `TypeError` or `ValueError` for another `factor` or `activation`; when it is called,
-    what [`pdequinox_spectralconv.resample`][] does.
+    **Raises:** `TypeError` or `ValueError` for another kind of `factor` or `activation`. When it is
+    called, it raises what [`pdequinox_spectralconv.resample`][] does.
     """
     if not callable(activation):
         raise TypeError(f"`activation` must be callable, got {activation!r}.")
@@ -150,7 +152,7 @@ def alias_free(
 
 
 def _hashable(boundary_mode: Any) -> Any:
-    """The fields of a module that are static are compared and hashed."""
+    """Turns lists into tuples: the static fields of a module are compared and hashed."""
     if type(boundary_mode) in (list, tuple):
         return tuple(_hashable(entry) for entry in boundary_mode)
     return boundary_mode

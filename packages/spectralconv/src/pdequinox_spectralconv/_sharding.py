@@ -1,15 +1,15 @@
-"""How the transforms are split over the devices of a mesh.
+"""Splits the transforms over the devices of a mesh.
 
 The coefficients are sums over the points. Let the points of an axis be split into blocks `b`: the
 coefficients `X_k = sum over j of a_kj x_j` are `sum over b of sum over j in b of a_kj x_j`. A
-device multiplies its block with the columns of the matrix that belong to it, and the sum over the
+device multiplies its block with the columns of the matrix that belong to it. The sum over the
 devices of an axis is taken once, at the end of the analysis of all axes, because the transforms of
-different axes commute. It has the size of the kept modes. The synthesis needs nothing: every device
-has all coefficients, and makes the points of its own block.
+different axes commute; it has the size of the kept modes. The synthesis needs no exchange: every
+device has all coefficients, and makes the points of its own block.
 
-A field that is evaluated on another grid has as many modes as points, and these are not to lie on
-every device. Lines along a split axis are sent instead: each device exchanges its block of all
-lines for the whole of some, evaluates these, and exchanges them back.
+A field that is evaluated on another grid has as many modes as points, and not every device should
+hold all of them. Instead, lines along a split axis are sent: each device exchanges its block of all
+lines for the whole of some lines, evaluates these, and exchanges them back.
 """
 
 from math import prod
@@ -28,8 +28,8 @@ from ._transform import Block, resampled, transform
 def factors(
     shapes: Any, *, bases: tuple[Basis, ...], analysis: bool, transpose: bool, **_: Any
 ) -> list[tuple[Any, ...]]:
-    """Names what the axes count: batches, channels, and the points along each axis of space. Modes
-    are not split.
+    """Names what the axes of the arrays count: batches, channels, and the points along each axis of
+    space. Modes are not split.
     """
     value, like, _ = shapes
     space, modes = tuple(range(len(bases))), (None,) * len(bases)
@@ -76,7 +76,7 @@ def resampled_factors(shapes: Any, *, bases: tuple[Basis, ...], **_: Any) -> lis
 
 
 def split_resampled(request: Request, **parameters: Any) -> Split:
-    """Splits the result as the field."""
+    """Splits the result like the field."""
     kinds = resampled_factors(request.shapes, **parameters)
     taken = request.assign(kinds, [(factor, (0, 1)) for factor in kinds[0]], {})
     spec = tuple(taken.get(factor, ()) for factor in kinds[0])

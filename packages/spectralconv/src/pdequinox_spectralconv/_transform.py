@@ -1,14 +1,15 @@
-"""Truncated transforms along one axis: from points to the coefficients of a `Basis`, and back.
+"""Transforms along one axis, truncated: from points to the coefficients of a `Basis`, and back.
 
-Either is a product with a real matrix, or goes through a fast Fourier transform of the field,
-extended over its boundaries where these are walls.
+Either is a product with a real matrix, or a fast Fourier transform of the field, extended over its
+boundaries if these are walls.
 
-A device that has a block of the points only multiplies with the block's part of the matrix: the sum
-of what all devices get is the coefficients, and of these each makes its own points.
+A device that has only a block of the points multiplies with the block's part of the matrix. The sum
+of all devices' results is the coefficients, from which each device makes its own points.
 
-In between, a field has the axes `(parts, groups, channels, *rest)`: two parts, real and imaginary,
-as soon as a periodic axis has been analysed, and two groups more, of non-negative and of negative
-wavenumbers, for every full axis. `axis` counts from the first of `rest`.
+In between, a field has the axes `(parts, groups, channels, *rest)`. There are two parts, real and
+imaginary, as soon as a periodic axis has been analysed. Every full axis doubles the number of
+groups: one of non-negative wavenumbers, and one of negative ones. `axis` counts from the first of
+`rest`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from ._fourier import along_last, fourier, fourier_transposed
 
 
 class Block(NamedTuple):
-    """The points `start..start + length - 1` of an axis of `size` points, all that a device has."""
+    """Describes a device's points of an axis of `size` points: `start..start + length - 1`."""
 
     size: int
     start: Any
@@ -46,8 +47,9 @@ def analyse(
     block: Block | None = None,
     from_size: int | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
-    """Transforms the points of `axis` to its coefficients, those of a `block` to what they add. Or,
-    given a `from_size`, applies the transpose of the synthesis that has this one, by a product.
+    """Transforms the points of `axis` to its coefficients, or those of a `block` to their part in
+    the sum. Given a `from_size`, applies instead the transpose of the synthesis with this
+    `from_size`, by a product.
     """
     place, m, parts = 3 + axis, basis.num_modes, z.shape[0]
     size = block.size if block else z.shape[place]
@@ -56,8 +58,8 @@ def analyse(
         if not basis.periodic:
             return jnp.moveaxis(_dot(_rows(matrix, 0, block, z), (0,), z, (place,)), 0, place)
         if basis.full:
-            # The sums with `exp(-i a)`, and with `exp(i a)` for negative wavenumbers, from those
-            # with cosines and with minus sines: (wavenumbers, parts, groups, channels, rest) each.
+            # Sums with cosines and with minus sines give those with `exp(-i a)` and, for negative
+            # wavenumbers, with `exp(i a)`: (wavenumbers, parts, groups, channels, rest) each.
             z = z if parts == 2 else jnp.concatenate([z, jnp.zeros_like(z)])
             cos, sin = _dot(_rows(matrix, 0, block, z), (0,), z, (place,))
             sin = turned(sin, 1)
@@ -78,8 +80,8 @@ def analyse(
         return _merge_groups(jnp.moveaxis(z, -1, place + 1))
     if basis.periodic:
         return jnp.moveaxis(fourier(z[0], m), (-2, -1), (0, place))
-    # The sum over a period of the field extended over the walls is as many times the sum over the
-    # grid as there are mirror images of a point, this one included.
+    # The sum of the extended field over a period is the sum over the grid times the number of
+    # mirror images of a point, including the point itself.
     period, k = basis.period(size), basis.wavenumbers
     images = 4 if basis.quarter_waves else 2
     extended = extend(z, ((0, period - size),), Boundary((basis.ends,)))
@@ -101,17 +103,17 @@ def synthesise(
     parts: int | None = None,
 ) -> Float[Array, "new_parts new_groups channels *new_rest"]:
     """Transforms the coefficients of `axis`, of a field on `from_size` points, to `size` points, or
-    to those of a `block` only. On a periodic axis the result has this many `parts`: one, the real
-    part, where it is the last to be synthesised; by default on the half axis. Without a
-    `from_size`, applies the transpose of the analysis, by a product.
+    only to those of a `block`. On a periodic axis, the result has `parts` parts: one, the real
+    part, if the axis is the last one to be synthesised; by default, that is the half axis. Without
+    a `from_size`, applies instead the transpose of the analysis, by a product.
     """
     place = 3 + axis
     parts = parts or (2 if basis.full else 1)
     if block or _by_product(basis, size, z, method):
         matrix = _matrix(basis, size, from_size)
         if basis.full:
-            # By wavenumbers from 0 to `m`, of which the first group has not the last one, and the
-            # second not the first.
+            # Wavenumbers go from 0 to `m`. The first group lacks the last of them, and the second
+            # group lacks the first.
             z = _split_groups(z)
             first = _padded(z[:, :, 0], place, (0, 1))
             second = _padded(jnp.flip(z[:, :, 1], place), place, (1, 0))
@@ -154,11 +156,11 @@ def to_modes(
     blocks: Mapping[int, Block],
     from_shape: Sequence[int | None] | None = None,
 ) -> Float[Array, "parts groups channels *modes"]:
-    """Analyses every axis; of those in `blocks`, what these contribute. Or, given a `from_shape`,
-    applies the transpose of the synthesis.
+    """Analyses every axis; axes in `blocks` give what the blocks contribute. Given a `from_shape`,
+    applies instead the transpose of the synthesis.
 
-    The last axis, whose points are neighbours in memory, is the first to shrink, while the field is
-    large: that one is not copied. Axes with blocks shrink less, or grow, and come last.
+    The last axis, whose points are neighbours in memory, is the first to shrink, so that the field
+    is not copied while it is large. Axes with blocks shrink less, or grow, and come last.
     """
     order = sorted(range(len(bases)), key=lambda axis: (axis in blocks, -axis))
     z = x[None, None]
@@ -177,8 +179,8 @@ def to_points(
     method: Method,
     blocks: Mapping[int, Block],
 ) -> Float[Array, "channels *points"]:
-    """Synthesises every axis, in the order that `to_modes` comes from. Or, without a
-    `from_shape`, applies the transpose of the analysis.
+    """Synthesises every axis, in the reverse order of `to_modes`. Without a `from_shape`, applies
+    instead the transpose of the analysis.
     """
     order = sorted(range(len(bases)), key=lambda axis: (axis not in blocks, axis))
     full = [axis for axis in order if bases[axis].full]
@@ -192,7 +194,7 @@ def to_points(
 
 
 def _regroup(z: Array, axes: Sequence[int], wanted: Sequence[int]) -> Array:
-    """From groups of the wavenumbers of these axes, the major one first, to another order."""
+    """Reorders groups of the wavenumbers of these axes, the major one first, as `wanted`."""
     if list(axes) == list(wanted):
         return z
     parts, _, *rest = z.shape
@@ -202,14 +204,14 @@ def _regroup(z: Array, axes: Sequence[int], wanted: Sequence[int]) -> Array:
 
 
 def _of_both_parts(matrix: np.ndarray) -> np.ndarray:
-    """From the product of a real number with `u + i v` to that of a complex one, whose imaginary
-    part contributes `-v + i u`: of shape `(2, N, 2, m)` from `(N, 2, m)`.
+    """Makes the matrix for complex numbers from the one for real numbers. A real part is multiplied
+    with `u + i v`, and an imaginary part with `-v + i u`: `(N, 2, m)` becomes `(2, N, 2, m)`.
     """
     return np.stack([matrix, np.stack([-matrix[:, 1], matrix[:, 0]], axis=1)])
 
 
 def turned(z: Array, axis: int) -> Array:
-    """Multiplies by the imaginary unit, with the real and the imaginary part along an axis."""
+    """Multiplies by the imaginary unit; `axis` has the real and the imaginary part."""
     signs = jnp.asarray([-1.0, 1.0], z.dtype)
     return signs.reshape(*(2 if i == axis else 1 for i in range(z.ndim))) * jnp.flip(z, axis)
 
@@ -224,8 +226,8 @@ def _matrix(basis: Basis, size: int, from_size: int | None) -> np.ndarray:
 
 
 def _rows(matrix: np.ndarray, axis: int, block: Block | None, z: Array) -> Array:
-    """Takes the matrix, or its part for the points of a block, which are along this axis, rounded
-    once from float64.
+    """Takes the matrix, or its part for the points of a block, which are along `axis`. It is
+    rounded once, from float64.
     """
     rounded = jnp.asarray(matrix.astype(z.dtype))
     if block is None:
@@ -245,24 +247,24 @@ def _dot(
     along: tuple[int, ...],
     channels: int = 2,
 ) -> Array:
-    """The product over the axes `contracted` of the matrix and `along` of `z`: the other axes of
-    the matrix, then those of `z`, of which that of `channels` is one.
+    """Sums products over the axes `contracted` of the matrix and `along` of `z`. The result has the
+    other axes of the matrix, and then those of `z`, of which `channels` counts the channels.
     """
     precision, point = full_precision(), max(along)
     free = tuple(axis for axis in range(matrix.ndim) if axis not in contracted)
     if point == z.ndim - 1:
-        # Neighbours in memory are summed over: the field is taken as it is, row by row.
+        # The sum is over neighbours in memory: the field is taken as it is, row by row.
         out = lax.dot_general(z, matrix, ((along, contracted), ((), ())), precision=precision)
         return jnp.moveaxis(out, range(out.ndim - len(free), out.ndim), range(len(free)))
     others = tuple(axis for axis in range(z.ndim) if axis not in along)
-    # Of `z`, channels and the axes before: one product for each; groups, and the axes behind.
+    # Channels, and the axes from there to the points, have one product each, with the rest of `z`.
     lead = tuple(axis for axis in others if channels <= axis < point)
     tail = tuple(axis for axis in others if axis not in lead)
     count = lambda v, axes: prod(v.shape[axis] for axis in axes)
     rows, columns = count(matrix, free), count(z, tail)
     if columns < 2 * rows:
         return lax.dot_general(matrix, z, ((contracted, along), ((), ())), precision=precision)
-    # Copies of the matrix are less than those of `z`, which this takes, and gives, as it is.
+    # Copies of the matrix are smaller than copies of `z`, which this takes, and gives, as it is.
     shape = (count(z, lead), rows, count(z, along))
     each = jnp.transpose(matrix, (*free, *contracted)).reshape(1, *shape[1:])
     z_shape, z = z.shape, jnp.transpose(z, (*lead, *along, *tail))
@@ -279,8 +281,8 @@ def _dot(
 
 
 def full_precision() -> lax.Precision | None:
-    """That of all products. Some accelerators round float32 factors to fewer digits, unless told
-    otherwise; who wants that sets JAX's own switch.
+    """Gives the precision of all products. Some accelerators round float32 factors to fewer digits
+    unless told otherwise. To allow that, set JAX's own switch.
     """
     return None if jax.config.jax_default_matmul_precision else lax.Precision.HIGHEST
 
@@ -298,10 +300,10 @@ def _stride(basis: Basis) -> int:
 
 
 def _turn(basis: Basis, size: int) -> np.ndarray:
-    """The factors `(u, v)` that make of a field's Fourier coefficients `X`, by `u Re X + v Im X`,
-    the sums with functions of the angle from the lower wall and not from the first point: the real
-    part of `X exp(i a)` for cosines, minus its imaginary part for sines, of which that with the
-    wavenumber 0 is 0. Its transpose makes of a sine or cosine its Fourier coefficient.
+    """Gives the factors `(u, v)` for which `u Re X + v Im X` turns a field's Fourier coefficients
+    `X` into sums with functions of the angle from the lower wall, instead of from the first point:
+    the real part of `X exp(i a)` for cosines, and minus its imaginary part for sines, with 0 for
+    the sine of wavenumber 0. The transpose turns a sine or cosine into its Fourier coefficient.
     """
     k = basis.wavenumbers
     a = -np.pi * basis.start * k / basis.period(size)
@@ -321,12 +323,12 @@ def transform(
     blocks: Mapping[int, Block] | None = None,
 ) -> Array:
     """Analyses a field on `points`, or synthesises one from the coefficients of a field on `grid`;
-    or applies the transpose of either. Any number of axes of samples come first.
+    or applies the transpose of either. Any number of axes of samples may come first.
     """
     blocks = blocks or {}
     from_points, samples = analysis != transpose, value.ndim - len(bases)
     samples -= 1 if from_points else 3
-    # Samples are more channels.
+    # Samples become channels.
     lead, first = value.shape[:samples], 0 if from_points else 2
     value = jnp.moveaxis(value, range(samples), range(first, first + samples))
     own = value.shape[first + samples]
@@ -366,11 +368,11 @@ def resampled(
     method: Method,
     transpose: bool,
 ) -> Float[Array, "*samples_and_points"]:
-    """Evaluates the functions of a field on a `grid` on other `points`, one axis after the other;
-    or applies the transpose of that. Any number of axes come first.
+    """Evaluates the functions of a field on a `grid` at other `points`, one axis after the other;
+    or applies the transpose of that. Any number of other axes may come first.
     """
     first = x.ndim - len(bases)
-    # Where axes shrink, what comes after is less.
+    # Axes that shrink come first, so that less is left for the others.
     order = sorted(range(len(bases)), key=lambda i: points[i] / grid[i] * (-1 if transpose else 1))
     for axis in order:
         x = _resampled_along(
@@ -387,7 +389,7 @@ def _resampled_along(
     products = (_by_product(basis, size, x, method) for size in (grid, points))
     small = grid * points * x.dtype.itemsize <= LARGEST_MATRIX
     if any(products) and (small or method == "product" or 0 in map(basis.period, (grid, points))):
-        # Both matrices at once, in float64: with as many functions as points, that is less work.
+        # Combines both matrices, in float64: with as many functions as points, that is less work.
         functions = 2 if basis.periodic else 1
         analysis, synthesis = basis.analysis(grid), basis.synthesis(points, grid)
         both = np.tensordot(synthesis, analysis, [range(1, 1 + functions)] * 2)

@@ -1,8 +1,9 @@
-"""What the multipliers of all modes consist of: a matrix of the channels for each mode, or factors
-that stand for all of these matrices and are never put together to them.
+"""Defines what the multipliers of all modes consist of: a matrix of the channels for each mode, or
+factors that stand for all of these matrices, which are never formed.
 
-Complex numbers are two real arrays, or, of coefficients and of what factors are contracted to, one
-array whose first axis has both parts. Between walls on every axis there is the real part alone.
+Complex numbers are two real arrays. Coefficients, and what factors are contracted to, are one array
+instead, whose first axis has both parts. If all axes are between walls, there is only the real
+part.
 """
 
 import math
@@ -26,20 +27,21 @@ Weights: TypeAlias = (
     | tuple[Literal["cp"], int]
     | tuple[Literal["tucker"], int | Sequence[int]]
 )
-"""What `weights` may be: a name, or a name with its rank or ranks."""
+"""Describes what `weights` may be: a name, or a name with its rank or ranks."""
 
 WHOLE = ("dense", "depthwise", "axiswise")
 
-# Up to so many numbers, matrices of reduced channels are made for all modes at once: a loop over
+# Up to this many numbers, matrices of reduced channels are made for all modes at once: a loop over
 # the modes would save less than a processor's cache holds.
 _AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Says of which arrays the weights consist, on axes that are `full` (have negative wavenumbers
-    too) or not. All arrays that depend on wavenumbers have the groups first and the modes last:
-    `G` groups if they depend on all axes, and on axis `a` alone the `g` (1 or 2) groups of that.
+    """Says which arrays the weights consist of. An axis may be `full`, which means that it has
+    negative wavenumbers too. All arrays that depend on wavenumbers have the groups first and the
+    modes last: `G` groups if they depend on all axes, and the `g` (1 or 2) groups of axis `a` if
+    they depend only on that axis.
 
     | kind | arrays |
     |---|---|
@@ -47,7 +49,7 @@ class Structure:
     | `depthwise` | `(G, channels, *num_modes)` |
     | `axiswise` | `(g, out_channels, in_channels, m)` for each axis |
     | `cp` | `(out_channels, rank)`, `(in_channels, rank)`, `(g, rank, m)` for each axis |
-    | `tucker` | the same with a rank each, and the core, of all ranks |
+    | `tucker` | the same, each with its own rank, and the core of all ranks |
     """
 
     kind: str
@@ -56,7 +58,7 @@ class Structure:
 
     @classmethod
     def parse(cls, weights: Any, channels: tuple[int, int], full: tuple[bool, ...]) -> "Structure":
-        """Reads the argument `weights` of a layer with so many channels, in and out."""
+        """Reads the argument `weights` of a layer with these numbers of channels, in and out."""
         in_channels, out_channels = channels
         if isinstance(weights, str) and weights in WHOLE:
             if weights == "depthwise" and in_channels != out_channels:
@@ -82,7 +84,7 @@ class Structure:
 
     @property
     def spelled(self) -> Any:
-        """Gives the argument that is parsed to this."""
+        """Gives the argument that `parse` reads as this structure."""
         if not self.ranks:
             return self.kind
         return (self.kind, self.ranks[0] if self.kind == "cp" else self.ranks)
@@ -102,7 +104,7 @@ class Structure:
         )[self.kind]
 
     def groups(self) -> "Groups":
-        """Lists, for every group, which sign each axis has in it: the first full axis has the
+        """Lists, for every group, which sign each axis has in it. The first full axis has the
         lowest bit.
         """
         bits = [2 ** sum(self.full[:axis]) if full else 0 for axis, full in enumerate(self.full)]
@@ -110,7 +112,7 @@ class Structure:
 
     @property
     def place_of_out_channels(self) -> int:
-        """Is the axis of the first array that counts the channels of the output."""
+        """Gives the axis of the first array that counts the channels of the output."""
         return 0 if self.ranks else 1
 
     def shapes(
@@ -142,13 +144,13 @@ class Structure:
         )
 
     def deviation(self, scale: float, parts: int) -> float:
-        """Gives the standard deviation of the parts of all arrays that gives the parts of the
-        multipliers the deviation `scale`.
+        """Gives the standard deviation for the parts of all arrays with which the parts of the
+        multipliers have the standard deviation `scale`.
 
-        Multipliers are sums of so many `terms`, each a product of `factors` independent numbers of
-        mean 0. The mean of the squared modulus is `parts` times the variance of a part, and of a
-        product it is the product. A product of complex normal numbers has parts of the same
-        variance.
+        A multiplier is a sum of `terms` terms, each a product of `factors` independent numbers of
+        mean 0. The mean of a number's squared modulus is `parts` times the variance of a part, and
+        that of a product is the product of those of its factors. The parts of a product of complex
+        normal numbers have the same variance.
         """
         dims = len(self.full)
         terms, factors = dict(
@@ -165,7 +167,7 @@ class Structure:
 
 
 Parts: TypeAlias = tuple[tuple[Array, ...], ...]
-"""The arrays of the real parts, and those of the imaginary ones if there are."""
+"""Holds the arrays of the real parts and, if there are any, the arrays of the imaginary parts."""
 
 
 def multiply(
@@ -174,8 +176,8 @@ def multiply(
     structure: Structure,
     product: Callable[[Array, Array], Array],
 ) -> Float[Array, "parts groups out_channels *num_modes"]:
-    """Multiplies each mode's coefficients by the matrix that the weights stand for. The `product`
-    is that of one part of a dense array.
+    """Multiplies each mode's coefficients by the matrix that the weights stand for. `product` does
+    so for one part of a dense array.
     """
     if structure.kind == "dense":
         return by_parts(lambda w, z: product(*w, z), weights, z)
@@ -184,7 +186,7 @@ def multiply(
     groups = structure.groups()
     if structure.kind == "axiswise":
         return by_parts(partial(_axiswise, groups=groups), weights, z)
-    # Factors of the channels, out and in, of each axis, and a core: with their parts.
+    # The factors of the output channels, of the input channels, of each axis, and a core, by parts.
     outer, inner, *others = zip(*weights, strict=True)
     z = _einsum("qpir,pgi...->qgr...", _of_both_parts(inner), z)
     multiplied = _cp if structure.kind == "cp" else partial(_tucker, product=product)
@@ -193,7 +195,7 @@ def multiply(
 
 
 def _of_both_parts(weights: Sequence[Array]) -> Float[Array, "parts parts *weight"]:
-    """Makes the real matrix of the parts of products: one product instead of two and a sum."""
+    """Makes a real matrix that multiplies both parts: one product instead of two and a sum."""
     real, *imag = weights
     if not imag:
         return real[None, None]
@@ -203,7 +205,7 @@ def _of_both_parts(weights: Sequence[Array]) -> Float[Array, "parts parts *weigh
 def by_parts(
     function: Callable[[Any, Array], Array], weights: Iterable[Any], z: Float[Array, "parts *rest"]
 ) -> Array:
-    """Multiplies in a bilinear way: `(Wr + i Wi) Z = Wr Z + i (Wi Z)`."""
+    """Multiplies both parts by a bilinear function: `(Wr + i Wi) Z = Wr Z + i (Wi Z)`."""
     real, *imag = (function(w, z) for w in weights)
     return real + turned(*imag, 0) if imag else real
 
@@ -213,11 +215,11 @@ def _einsum(subscripts: str, *operands: Array) -> Array:
 
 
 Groups: TypeAlias = Sequence[Sequence[int]]
-"""For every group of wavenumbers, the place of its sign in the factor of each axis."""
+"""Gives, for every group of wavenumbers, the place of its sign in the factor of each axis."""
 
 
 def _axiswise(matrices: Sequence[Array], z: Array, groups: Groups) -> Array:
-    """`Y_k = sum over a of A^a_(k_a) X_k`, with one part of the matrices."""
+    """Computes `Y_k = sum over a of A^a_(k_a) X_k`, with one part of the matrices."""
 
     def of_axis(matrix: Array, axis: int, z: Array) -> Array:
         y = _einsum("oim,pim...->pom...", matrix, jnp.moveaxis(z, 2 + axis, 2))
@@ -231,8 +233,8 @@ def _axiswise(matrices: Sequence[Array], z: Array, groups: Groups) -> Array:
 
 
 def _cp(z: Array, axes: Sequence[Sequence[Array]], groups: Groups) -> Array:
-    """`Y_k[r] = (product over a of F^a[r, k_a]) X_k[r]`. The products are as many numbers as one
-    sample of the coefficients.
+    """Computes `Y_k[r] = (product over a of F^a[r, k_a]) X_k[r]`. The products over the axes have
+    as many numbers as the coefficients of one sample.
     """
     dims = len(axes)
 
@@ -259,16 +261,16 @@ def _tucker(
     groups: Groups,
     product: Callable[[Array, Array], Array],
 ) -> Array:
-    """`Y_k[p] = sum over q of H_k[p, q] X_k[q]`, where core and factors make the matrices `H_k`.
+    """Computes `Y_k[p] = sum over q of H_k[p, q] X_k[q]`; core and factors make the matrices `H_k`.
 
-    All of these can be as many numbers as the dense weights, if the ranks of the channels are no
-    less than their numbers. So they are made for a few `p` at a time, and made again for
-    derivatives.
+    If the ranks of the channels are no smaller than their numbers, all of these matrices can have
+    as many numbers as the dense weights. So they are made for a few `p` at a time, and made again
+    for derivatives.
     """
     *axes, core = factors
 
     def matrices(core: Array, signs: Sequence[int]) -> Array:
-        """`(parts, p, q, *num_modes)`: an axis of ranks gives way to one of modes at the end."""
+        """Makes `(parts, p, q, *num_modes)`: replaces axes of ranks by axes of modes at the end."""
         for factor, i in zip(axes, signs, strict=True):
             core = by_parts(partial(_einsum, "rm,upqr...->upq...m"), [f[i] for f in factor], core)
         return core

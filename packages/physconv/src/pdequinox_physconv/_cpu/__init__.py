@@ -1,1 +1,1 @@
-"""How a CPU carries out the convolutions: forms, and the choice among them."""
+"""Carries out the convolutions on a CPU: forms, and the choice among them."""

@@ -1,4 +1,4 @@
-"""Which form carries out a task on a CPU: decided from integers and the dtype alone."""
+"""Decides which form carries out a task on a CPU, only from integers and the dtype."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ from .forms import FORMS, in_turns, PRODUCTS
 
 
 class Work(NamedTuple):
-    """A task, and what its arrays are: `c` and `o` channels of `x` and `y` to a group."""
+    """Describes a task and its arrays: each group has `c` channels of `x` and `o` of `y`."""
 
     target: str
     window: Window
@@ -31,7 +31,7 @@ class Work(NamedTuple):
     @property
     def few(self) -> bool:
         """Tells whether groups have so few channels that sums of shifted fields are faster than a
-        convolution of each: fewer for the kernel, where every pair of channels is a sum.
+        convolution of each. The kernel allows fewer, because every pair of channels is a sum.
         """
         return self.window.groups > 1 and self.c * self.o <= (2 if self.target == "w" else 16)
 
@@ -43,16 +43,16 @@ class Work(NamedTuple):
 
     @property
     def sparse(self) -> bool:
-        """Tells whether a convolution of zeros between points costs more than phases do, whose
-        points are interleaved in the end: its kernel has many taps, most of which see zeros.
+        """Tells whether a convolution with zeros between points costs more than phases, whose
+        points are interleaved at the end: its kernel has many taps, most of which see zeros.
         """
         return self.dims > 2 or prod(self.window.taps) >= 64
 
 
 class Rule(NamedTuple):
-    """A form, the targets that it is for, and when; the rows of the benchmark that it rests on, and
-    the versions of jaxlib that it was measured on. A rule that does not follow from the structure
-    of the work applies on these versions alone.
+    """Says when to use a form: for which targets, and under which condition. Names the rows of the
+    benchmark on which it rests, and the versions of jaxlib on which it was measured. A rule that
+    does not follow from the structure of the work applies only to these versions.
     """
 
     form: str
@@ -65,8 +65,8 @@ class Rule(NamedTuple):
 
 _ALWAYS = lambda work: True
 
-# Members of an ensemble that are written out at once: twice as many run up to a sixth faster, and
-# compile 4 times as long as one member, these less than 3 times (jaxlib 0.10.2 and 0.12.0.1).
+# The members of an ensemble that are written out at once. Twice as many run up to a sixth faster,
+# but compile 4 times as long as one member; these, less than 3 times (jaxlib 0.10.2 and 0.12.0.1).
 _MEMBERS = 4
 
 # `hatch run benchmark:choice` measures every rule against the reference, in context.
@@ -76,7 +76,7 @@ _CONV = lambda *names: tuple(f"PhysicsConv: {name}" for name in names)
 _UP = lambda *names: tuple(f"PhysicsConvTranspose: {name}" for name in names)
 _SCANS = lambda *names: tuple(f"scans: PhysicsConv, {name}, 4 times in a scan" for name in names)
 
-# The first one that applies, to what its form accepts.
+# The first rule that applies is used, if its form accepts the task.
 RULES: tuple[Rule, ...] = (
     Rule("matrix", "xyw", _ALWAYS, _CONV("2-D 64^2, 32, k=1, batch 8"), _BOTH),
     Rule(
@@ -167,7 +167,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def choose(target: str, window: Window, channels: tuple[int, int], dtype: jnp.dtype) -> str:
-    """Chooses a form, by its name, where `x` and `y` have so many `channels` in all."""
+    """Chooses a form, by its name; `channels` counts all channels of `x` and of `y`."""
     c, o = (n // window.groups for n in channels)
     work = Work(target, window, c, o, dtype)
     for rule in RULES:
@@ -181,15 +181,15 @@ def choose(target: str, window: Window, channels: tuple[int, int], dtype: jnp.dt
 def by_choice(
     a: Array, b: Array, *, target: str, window: Window, members: bool, form: str | None
 ) -> Array:
-    """Carries out a task by the chosen form, or by that of the given name; the members of an
-    ensemble one by one.
+    """Carries out a task by the form with the given name, or by the chosen one. Members of an
+    ensemble are carried out one by one.
     """
     one = partial(run, target, window=window, form=form)
     return in_turns(one, a, b, most=_MEMBERS) if members else one(a, b)
 
 
 def run(target: str, a: Array, b: Array, window: Window, form: str | None = None) -> Array:
-    """Carries out a task by the form of that name, or by the chosen one."""
+    """Carries out a task by the form with that name, or by the chosen one."""
     if form is None:
         form = choose(target, window, window.channels(target, a.shape, b.shape), a.dtype)
     if form not in FORMS or not FORMS[form].accepts(target, window):

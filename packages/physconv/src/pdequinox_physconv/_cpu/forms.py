@@ -1,20 +1,20 @@
-"""Ways to carry out a convolution: functions of two arrays and a `Window`, all with one meaning.
+"""Defines ways to carry out a convolution: equivalent functions of two arrays and a `Window`.
 
 A form carries out a task: the derivative of the trilinear form of `Window` by its `target`, from
-the other two, which are `OPERANDS[target]`. It may word the task as others, and hands these to
-`inner`. To add a form: write the function with its `@form` line here, and its line in `choice`;
-the tests find it in `FORMS`.
+the other two arrays, which are `OPERANDS[target]`. It may express the task by others, and hand
+these to `inner`. To add a form, write the function with its `@form` line here, and its rule in
+`choice`; the tests find it in `FORMS`.
 
-They follow from the structure of the work, and from what XLA's CPU backend has done in all versions
-measured (jaxlib 0.10.2 and 0.12.0.1; `hatch run benchmark:choice`):
+The forms follow from the structure of the work, and from what XLA's CPU backend has done in all
+versions measured (jaxlib 0.10.2 and 0.12.0.1; `hatch run benchmark:choice`):
 
 - It has fast code for convolutions in one and two dimensions whose channels come last. It brings
-  others into that order, but not inside of loops (`jax.lax.scan`, `map`, `while_loop`), where they
-  run many times slower.
+  others into that order, but not inside loops (`jax.lax.scan`, `map`, `while_loop`), where they run
+  many times slower.
 - Its code is slower in three dimensions, with zeros between the points (`lhs_dilation`), and on one
   axis in float64.
 - A grouped convolution is up to hundreds of times slower than one convolution for each group.
-- More than 32 MB of temporary memory are new pages from the system at every call.
+- Temporary memory beyond 32 MB takes new pages from the system at every call.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ from .._convolution import (
 
 
 class Form(NamedTuple):
-    """A way to carry out a task, and for which targets and windows it is one."""
+    """Holds a way to carry out a task, and says which targets and windows it accepts."""
 
     accepts: Callable[[str, Window], bool]
     run: Callable[[str, Array, Array, Window, Task], Array]
@@ -64,22 +64,22 @@ def form(accepts: Callable[[str, Window], bool]) -> Callable:
     return enter
 
 
-# Of the fields that one piece of a loop reads and writes: the cache of a core, and well below what
-# takes new pages from the system.
+# The size of the fields that one piece of a loop reads and writes: it fits in the cache of a core,
+# and is well below what takes new pages from the system.
 _PIECE_BYTES = 2.5e6
 
 
 def piece(count: int, each: int, turns: int = 1) -> int:
-    """The largest divisor of `count` for which so many times `each` bytes are a piece of a loop of
-    at least so many turns; 1 if there is none.
+    """Finds the largest divisor `n` of `count` for which `n * each` bytes fit in one piece of a
+    loop, and the loop has at least `turns` turns; 1 if there is none.
     """
     fits = lambda n: count % n == 0 and n * turns <= count and n * each <= _PIECE_BYTES
     return max((n for n in range(1, count + 1) if fits(n)), default=1)
 
 
 def in_turns(task: Callable[..., Array], *operands: Array, most: int = 8) -> Array:
-    """Carries out a task for every entry of the operands' first axis: at most so many are written
-    out, which takes time to compile; more of them are turns of a loop, each of as many.
+    """Carries out a task for every entry of the operands' first axis. Up to `most` of them are
+    written out, which takes time to compile; more of them run in a loop of turns of equal size.
     """
     count = operands[0].shape[0]
 
@@ -107,7 +107,7 @@ def _unit(values: Shape) -> bool:
 def _convolve(
     x: Array, w: Array, window: Window, padding: Pairs, lhs_dilation: Shape | None = None
 ) -> Array:
-    """XLA's convolution with the channels last, and with other padding than the window's."""
+    """Calls XLA's convolution with the channels last, and with other padding than the window's."""
     d = len(window.axes)
     spatial = "DHW"[-d:]
     out = lax.conv_general_dilated(
@@ -124,8 +124,8 @@ def _convolve(
 
 
 def _correlate(x: Array, y: Array, window: Window) -> Array:
-    """The kernel's derivative as XLA's convolution of `x` with `y`: channels are samples, samples
-    are channels, stride and dilation change places.
+    """Computes the kernel's derivative by XLA's convolution of `x` with `y`: channels are samples,
+    samples are channels, and stride and dilation change places.
     """
     swapped = window.but(stride=window.dilation, dilation=window.stride)._replace(groups=1)
     return _convolve(x.swapaxes(0, 1), y.swapaxes(0, 1), swapped, window.padding).swapaxes(0, 1)
@@ -133,13 +133,13 @@ def _correlate(x: Array, y: Array, window: Window) -> Array:
 
 @form(lambda target, window: True)
 def reference(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """XLA's convolution, and its transposes as JAX derives them."""
+    """Calls XLA's convolution, and its transposes as JAX derives them."""
     return reference_task(target, a, b, window)
 
 
 @form(lambda target, window: target == "x" and _unit(window.stride))
 def flipped(target: str, y: Array, w: Array, window: Window, inner: Task) -> Array:
-    """The transpose of a convolution of stride 1: a convolution with the flipped kernel."""
+    """Turns the transpose of a convolution of stride 1 into one with the flipped kernel."""
     lower = tuple(pair[0] for pair in window.transposed_padding)
     back = window.but(size=window.out, out=window.size, lower=lower)
     return inner("y", y, flip(w, window.groups), back)
@@ -153,7 +153,7 @@ def _last_accepts(target: str, window: Window) -> bool:
 
 @form(_last_accepts)
 def last(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """XLA's convolution with the channels last, dilated on the left for the transpose."""
+    """Calls XLA's convolution with the channels last, dilated on the left for the transpose."""
     if target == "y":
         return _convolve(a, b, window, window.padding)
     if target == "w":
@@ -165,14 +165,14 @@ def last(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
 
 @form(lambda target, window: len(window.axes) == 1)
 def line(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """One dimension as two."""
+    """Treats one dimension as two."""
     plane = window._replace(axes=(Axis(1, 1, 1, 1, 1, 0), *window.axes))
     return jnp.squeeze(inner(target, jnp.expand_dims(a, 2), jnp.expand_dims(b, 2), plane), 2)
 
 
 @form(lambda target, window: len(window.axes) > 1 and target != "x" and window.groups == 1)
 def planes(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """One dimension less: the points of the first axis are samples, its taps are channels."""
+    """Removes a dimension: the points of the first axis are samples, and its taps are channels."""
     _, k, m, s, d, _ = window.axes[0]
     x = pad_zeros(a, (window.padding[0], *((0, 0),) * (a.ndim - 3)))
     samples, channels = x.shape[:2]
@@ -212,13 +212,13 @@ def planes(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arra
     return jnp.moveaxis(out.reshape(-1, k, channels, *rest.taps), 1, 2)
 
 
-# How many products `shifted` writes out for a channel. For the kernel each is an array of its own.
+# The most products that `shifted` writes out for a channel. For the kernel, each is its own array.
 PRODUCTS = {"y": 64, "w": 12}
 
 
 @form(lambda target, window: target != "x" and prod(window.taps) > 1)
 def taps(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """A few taps at a time, in a loop: they are slices of the first axis that has several."""
+    """Takes a few taps at a time, in a loop, as slices of the first axis with several taps."""
     i = next(i for i, k in enumerate(window.taps) if k > 1)
     _, k, m, s, d, _ = window.axes[i]
     c, o = (n // window.groups for n in window.channels(target, a.shape, b.shape))
@@ -252,7 +252,7 @@ def taps(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
 
 
 def _row(window: Window) -> int:
-    """Chooses how many outputs are a row of `band`: no fewer than the kernel is long."""
+    """Chooses how many outputs form a row of `band`: no fewer than the kernel's span."""
     return max(_ROW, 1 << (window.axes[0].span - 1).bit_length())
 
 
@@ -263,8 +263,9 @@ _ROW = 16
     lambda target, window: len(window.axes) == 1 and target == "w" and window.out[0] >= _row(window)
 )
 def band(target: str, x: Array, y: Array, window: Window, inner: Task) -> Array:
-    """The kernel's derivative in one dimension: a product of matrices for each group, of all points
-    in a row of `x` with all points in a row of `y`, of which the sums along diagonals are the taps.
+    """Computes the kernel's derivative in one dimension by a product of matrices for each group. It
+    multiplies all points in a row of `x` with all points in a row of `y`; sums along diagonals are
+    the taps.
     """
     (axis,), row, dtype = window.axes, _row(window), sum_dtype(x.dtype)
     x = pad_zeros(x, window.padding)
@@ -278,8 +279,8 @@ def band(target: str, x: Array, y: Array, window: Window, inner: Task) -> Array:
     of_y = y[:, :, : count * row].reshape(samples, window.groups, -1, count, row)
     summed = (((0, 3), (0, 3)), ((1,), (1,)))
     out = lax.dot_general(of_y, rows, summed, preferred_element_type=dtype)
-    # [groups, o, row, c, size]: output `i` sees tap `t` at `i * stride + t * dilation`, which is
-    # place `i * (size + stride) + t * dilation` of all, row after row.
+    # [groups, o, row, c, size]: output `i` sees tap `t` at `i * stride + t * dilation`. With all
+    # rows in one line, this is place `i * (size + stride) + t * dilation`.
     out = jnp.moveaxis(out, 2, 3).reshape(*(out.shape[i] for i in (0, 1, 3)), row * size)
     out = jnp.pad(out, ((0, 0),) * 3 + ((0, row * stride),))
     out = out.reshape(*out.shape[:3], row, size + stride)[..., : axis.span : axis.dilation]
@@ -293,8 +294,8 @@ def band(target: str, x: Array, y: Array, window: Window, inner: Task) -> Array:
 
 @form(lambda target, window: target != "x")
 def shifted(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """Tap by tap and channel by channel, without any convolution: sums of products of shifted
-    fields, which XLA fuses to one loop.
+    """Sums products of shifted fields, tap by tap and channel by channel, without any convolution.
+    XLA fuses them to one loop.
     """
     g, dims = window.groups, len(window.axes)
     x = pad_zeros(a, window.padding)
@@ -324,7 +325,7 @@ def shifted(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arr
                     y = y + field[:, :, i, None] * weight
             return y.reshape(x.shape[0], -1, *window.out).astype(x.dtype)
 
-        # In a loop of two turns or more: without it XLA sums anew in every use of `y`.
+        # The loop has at least two turns: without it, XLA sums again in every use of `y`.
         if samples > 1:
             count = piece(samples, sample_bytes(window, (c * g, o * g), x.dtype), turns=2)
             parts = x.reshape(-1, count, *x.shape[1:])
@@ -342,7 +343,7 @@ def shifted(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arr
     o = y.shape[2]
     pairs = list(product(taps, range(o), range(c)))
     products = [at(x, tap)[:, :, j] * y[:, :, i] for tap, i, j in pairs]
-    # One reduction of many arrays reads the fields once. The last axis stays, as the lanes of
+    # One reduction of many arrays reads the fields once. The last axis is kept, as the lanes of
     # vector instructions, and is summed in a second step.
     zero = jnp.zeros((), dtype)
     add = lambda p, q: tuple(u + v for u, v in zip(p, q, strict=True))
@@ -358,11 +359,11 @@ def shifted(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arr
     and all(s == 1 or d == 1 for s, d in zip(window.stride, window.dilation, strict=True))
 )
 def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Array:
-    """The transpose of a strided convolution, at stride 1: the points of `x` whose position plus
-    `lower` is `r` modulo the stride `s` see the taps `r + s * a` of the kernel only. Phases with as
-    many taps are channels of one convolution. (Shi et al. 2016, "Is the deconvolution layer the
-    same as a convolutional layer?", arXiv:1609.07009, which fills the kernel up with zeros to taps
-    for all: these would carry a NaN to points that do not see it.)
+    """Computes the transpose of a strided convolution at stride 1: the points of `x` whose position
+    plus `lower` is `r` modulo the stride `s` see only the taps `r + s * a` of the kernel. Phases
+    with equally many taps are channels of one convolution. (Shi et al. 2016, "Is the deconvolution
+    layer the same as a convolutional layer?", arXiv:1609.07009, fill the kernel up with zeros, so
+    that all phases have equally many; the zeros would carry a NaN to points that do not see it.)
     """
     s, c, dims = window.stride, w.shape[1], len(window.axes)
     channels = window.groups * c
@@ -376,7 +377,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Arra
     )
 
     def of_phases(chosen: tuple[range, ...], taps: Shape) -> Array:
-        """Those phases, as the axes after the channels."""
+        """Computes these phases, as the axes after the channels."""
         counts = tuple(map(len, chosen))
         if 0 in taps:
             return jnp.zeros((y.shape[0], channels, *counts, *coarse.size), y.dtype)
@@ -392,7 +393,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Arra
         part = inner("x", y, kernel, coarse.but(taps=taps))
         return part.reshape(part.shape[0], channels, *counts, *coarse.size)
 
-    # The first phases of an axis have one tap more than the others, unless all have as many.
+    # The first phases of an axis have one tap more than the others, unless all have equally many.
     choices = []
     for k, step in zip(window.taps, s, strict=True):
         more = (k - 1) % step + 1
@@ -416,7 +417,7 @@ def phases(target: str, y: Array, w: Array, window: Window, inner: Task) -> Arra
 
 @form(lambda target, window: window.groups > 1)
 def split(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """Every group by itself."""
+    """Convolves every group separately."""
     one = window._replace(groups=1)
     own = 1 if target == "w" else 0
     parts = [
@@ -434,8 +435,8 @@ def _is_product(window: Window) -> bool:
 
 @form(lambda target, window: window.groups == 1 and _is_product(window))
 def matrix(target: str, a: Array, b: Array, window: Window, inner: Task) -> Array:
-    """A kernel of one tap: a product of matrices, with one column for each point; and zeros around,
-    where `y` reads padding.
+    """Turns a kernel of one tap into a product of matrices, with one column for each point, and
+    with zeros around it where `y` reads padding.
     """
     if is_padded_product(window):
         product, around = without_padding(window)
@@ -450,8 +451,8 @@ def matrix(target: str, a: Array, b: Array, window: Window, inner: Task) -> Arra
 
     flat = lambda field: field.reshape(*field.shape[:2], -1)
     einsum = partial(jnp.einsum, preferred_element_type=sum_dtype(a.dtype))
-    # With a copy of the matrix for each sample, where these are small, XLA takes the fields as they
-    # are. Without, it brings the channels of all samples together for the product, and back.
+    # With a small matrix copied for each sample, XLA takes the fields as they are. Without copies,
+    # it brings the channels of all samples together for the product, and back.
     small = lambda w: 2 * prod(w) <= sum(w) * prod(window.size)
     if target == "w":
         each = small((a.shape[1], b.shape[1]))

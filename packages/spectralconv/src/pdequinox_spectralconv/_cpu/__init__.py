@@ -1,1 +1,1 @@
-"""How an axis is transformed: the choice for a CPU, and what little is known of others."""
+"""Chooses how an axis is transformed on a CPU and, as far as is known, on other devices."""

@@ -1,4 +1,4 @@
-"""Whether an axis is transformed by a product with a matrix or by a fast Fourier transform."""
+"""Chooses whether an axis is transformed by a product with a matrix or by an FFT."""
 
 import math
 from typing import get_args, Literal, NamedTuple, TypeAlias
@@ -10,19 +10,19 @@ from .._basis import Basis
 
 
 Method: TypeAlias = Literal["auto", "product", "fft"]
-"""How axes are transformed."""
+"""Names the ways to transform an axis."""
 
 METHODS: tuple[Method, ...] = get_args(Method)
 
-# A matrix is part of the compiled program: at most so many bytes each.
+# A matrix is part of the compiled program, and has at most this many bytes.
 LARGEST_MATRIX = 2**22
 
 
 class Rule(NamedTuple):
     """Says up to how many numbers, in units of `N log2 N`, a matrix beats a fast transform of `N`
-    points on a CPU: of the full axes, or of the others, that keep more than a share of their
-    wavenumbers. Both times grow with these numbers, whatever the version: one of jaxlib that
-    nobody has measured is taken to be like these `versions`.
+    points on a CPU. It applies to axes that keep more than the share `above` of their
+    wavenumbers: the full axes, or the others. Both times grow with these numbers, whatever the
+    version: a version of jaxlib that nobody has measured is taken to be like these `versions`.
     """
 
     full: bool
@@ -34,8 +34,8 @@ class Rule(NamedTuple):
 
 _BOTH = "0.10.2, 0.12.0.1"
 
-# The first that fits. Rows are those of `hatch run benchmark:spectral`, or in brackets others,
-# measured with activations around.
+# The first rule that fits applies. Rows are those of `hatch run benchmark:spectral`; those in
+# parentheses are others, measured with activations around them.
 RULES = (
     Rule(True, 0.8, 0.0, "2-D 64^2, 31 x 32; 2-D 24^2, 10; 3-D 24^3, 10 (12^2, 5; 16^3, 7)", _BOTH),
     Rule(True, 0.5, 4.2, "2-D 32^2, 12; 2-D 48^2, 18; 2-D 64^2, 20 (20^2, 8; 64^2, 18)", _BOTH),
@@ -43,16 +43,17 @@ RULES = (
     Rule(False, 0.0, 12.0, "crossover", "0.10.2"),
 )
 
-# The product of the modes goes by lines of at least so many of them, as long as each is multiplied
-# with fewer numbers: parts of samples. A batched product multiplies all of these at once, and was
-# faster with jaxlib 0.12.0.1 from 16 samples of two parts on (rows 2-D 64^2, 12, and 24^2, 10).
+# The product of the modes goes by lines of at least `_LONG_LINE` modes, if each line is multiplied
+# with fewer than `_MANY_ROWS` numbers, which are parts of samples. A batched product multiplies all
+# of these at once, and was faster with jaxlib 0.12.0.1 from 16 samples of two parts on (rows
+# 2-D 64^2, 12, and 24^2, 10).
 _LONG_LINE = 32
 _MANY_ROWS = 32
 
 
 def _products(basis: Basis, size: int) -> int:
-    """The numbers in the axis's matrix, each of which is multiplied once for a line of it, or for
-    each part of one.
+    """Counts the numbers in the axis's matrix. Each is multiplied once for a line of the axis, or
+    for each part of a line.
     """
     return size * (basis.num_modes + basis.full) * (2 if basis.periodic else 1)
 
@@ -63,20 +64,20 @@ def fits(basis: Basis, size: int, dtype: np.dtype) -> bool:
 
 
 def lines(modes: tuple[int, ...], rows: int) -> bool:
-    """Tells whether a CPU multiplies the modes as lines of neighbours: where these are long, and
-    the parts of samples few.
+    """Tells whether a CPU multiplies the modes as lines of neighbours: if the lines are long, and
+    the parts of samples are few.
     """
     return math.prod(modes) >= _LONG_LINE and rows < _MANY_ROWS
 
 
 def choose(basis: Basis, size: int, dtype: np.dtype) -> Method:
     """Chooses the faster of the two, as long as the matrix is not too large. The platform is that
-    of the process, whatever a program is lowered for.
+    of the process, whatever platform a program is lowered for.
     """
     if not fits(basis, size, dtype):
         return "fft"
     if jax.default_backend() == "tpu":
-        return "product"  # Its matrix unit is what a TPU is made of.
+        return "product"  # A TPU is built around its matrix unit.
     period = max(basis.period(size), 1)
     share = basis.wavenumbers.size / period
     most = next(r.most for r in RULES if r.full == basis.full and share > r.above)

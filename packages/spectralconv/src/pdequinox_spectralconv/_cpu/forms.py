@@ -1,11 +1,11 @@
-"""How a CPU carries out the product of the modes: as sums of lines of modes, which stay neighbours
-in memory as they are in the weights. XLA's batched product wants them in front, and moves the
-weights, the coefficients and the gradient there and back; and each of its many products is small.
+"""Carries out the product of the modes on a CPU, as sums of lines of modes. These stay neighbours
+in memory, as they are in the weights. XLA's batched product needs the modes in front: it moves the
+weights, the coefficients and the gradient there and back, and each of its many products is small.
 
-XLA makes one loop over the result of a sum of products, and of a reduction one that goes through
-memory in steps of the modes. So the sums are written out, a few terms at a time, inside of a loop.
-Between the turns the partial sums are written to memory and read again; of more than `_TERMS` at
-once there are more lines than a cache holds, and more to compile.
+XLA makes one loop over the result of a sum of products, but turns a reduction into a loop that goes
+through memory in steps of the modes. So the sums are written out, a few terms at a time, inside a
+loop. Between the turns, the partial sums are written to memory and read again. With more than
+`_TERMS` terms at once, there are more lines than a cache holds, and more to compile.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def product_of_lines(
     space: int,
     adjoint: bool,
 ) -> Float[Array, "*field_out"]:
-    """Sums up over the channels that are multiplied with."""
+    """Sums products over the channels that the matrices are multiplied with."""
     modes = z.shape[z.ndim - space :]
     if not lines(modes, _rows(z, members, space)):
         return product(weight, z, members=members, space=space, adjoint=adjoint)
@@ -48,7 +48,7 @@ def product_of_lines(
 
     shape = (*flat.shape[:2], own.shape[3 - place], flat.shape[3])
     total = _sum(term, flat.shape[2], shape, flat)
-    # The parts back behind the members.
+    # Moves the parts back behind the members.
     *lead, parts, groups, _ = z.shape[: z.ndim - space]
     samples = len(lead) - members
     total = total.reshape(*lead[:samples], parts, *lead[samples:], groups, total.shape[2], *modes)
@@ -58,7 +58,7 @@ def product_of_lines(
 def gradient_of_lines(
     y: Float[Array, "*field_out"], z: Float[Array, "*field"], *, members: int, space: int
 ) -> Float[Array, "*weight"]:
-    """Sums up over samples and parts."""
+    """Sums products over samples and parts."""
     modes = z.shape[z.ndim - space :]
     if not lines(modes, _rows(z, members, space)):
         return gradient(y, z, members=members, space=space)
@@ -89,11 +89,11 @@ def _flat(
 
 
 def _sum(term: Callable[[Array], Array], count: int, shape: tuple[int, ...], like: Array) -> Array:
-    """Adds up the terms of so many indices, a few in each turn of a loop. They are of that shape,
-    and vary over a mesh as `like` does.
+    """Adds up `count` terms, a few in each turn of a loop. They have the given shape, and vary over
+    a mesh as `like` does.
     """
     zeros, _ = equally_varying(jnp.zeros(shape, like.dtype), like)
-    # XLA would merge a single turn with what comes before and after, whose lines are others.
+    # XLA would merge a single turn with what comes before and after, which has other lines.
     few = max((k for k in range(1, _TERMS + 1) if count % k == 0 and count > k), default=1)
 
     def turn(j: Array, total: Array) -> Array:
