@@ -1,5 +1,4 @@
-"""Provides boundary modes of fields on structured grids, and padding that extends fields by them.
-"""
+"""Provides boundary modes of fields on structured grids, and padding that follows them."""
 
 from ._boundary import (
     Boundary as Boundary,

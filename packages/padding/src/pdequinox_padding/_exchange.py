@@ -13,8 +13,7 @@ from ._extension import join, Run, runs
 
 
 class Transfer(NamedTuple):
-    """Sends points `start..stop-1` of one block to another, for every pair `(from, to)` of blocks.
-    """
+    """Sends points `start..stop-1` of one block to another, for every pair `(from, to)`."""
 
     start: int
     stop: int

@@ -69,7 +69,8 @@ def halo_pad(
     devices half way around it. The result is exactly linear in the field, and affine with a
     `value`. The transpose sends back what the halos received, and sums it.
 
-    A "same" convolution with three taps per axis, on a field that is split in two directions, is:
+    This is a "same" convolution with three taps per axis, on a field that is split in two
+    directions:
 
     ```python
     def convolution(weight, block):

@@ -283,8 +283,8 @@ def pad_arguments(
         raise ValueError(f"`x` must have at least one point on every padded axis, got {x.shape}.")
     if boundary.channels and not leading:
         raise ValueError(
-                "`x` must have a channel axis before the padded axes, because `per_channel` gives "
-                f"a mode to each, got shape {x.shape} for {num_spatial_dims} entries of `widths`."
+            "`x` must have a channel axis before the padded axes, because `per_channel` gives "
+            f"a mode to each, got shape {x.shape} for {num_spatial_dims} entries of `widths`."
         )
     boundary.check_channels(*leading[-1:] or (None,))
     odd = sorted(

@@ -1,5 +1,4 @@
-"""Computes the padding of "same" convolutions and of their transposes; pure functions on integers.
-"""
+"""Computes the padding of "same" convolutions and their transposes; pure functions on integers."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
