@@ -735,7 +735,7 @@ BAD = {
     "same with a stride": (
         lambda: conv_from_torch(WEIGHT, padding="same", stride=2),
         ValueError,
-        "has no `stride`",
+        "allows no `stride`",
     ),
     "groups": (lambda: conv_from_torch(WEIGHT, groups=3), ValueError, "`groups` must divide"),
     "groups, transposed": (

@@ -1,4 +1,4 @@
-"""Models and weights of other libraries, on the layers of this project."""
+"""Converts models and weights of other libraries to the layers of this project, and back."""
 
 from ._adopt import (
     adopt as adopt,

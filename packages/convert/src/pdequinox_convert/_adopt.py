@@ -1,4 +1,4 @@
-"""Whole models: every layer that can be is replaced by one of this project."""
+"""Converts whole models: replaces every layer that can be replaced by one of this project."""
 
 import sys
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ OWN = (MorePaddingConv, MorePaddingConvTranspose, PointwiseLinearConv, SpectralC
 
 @dataclass(frozen=True)
 class Replaced:
-    """Says which layer was replaced: where it stands in the model, and both classes."""
+    """Says which layer was replaced: its place in the model, and both classes."""
 
     path: str
     before: str
@@ -35,7 +35,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Left:
-    """Says which layer was left: where it stands in the model, its class, and the reason."""
+    """Says which layer was left: its place in the model, its class, and the reason."""
 
     path: str
     before: str
@@ -44,8 +44,8 @@ class Left:
 
 @dataclass(frozen=True)
 class Report:
-    """Lists what [`pdequinox_convert.adopt`][] replaced and what it left, and why, in the order in
-    which they stand in the model. `print` shows it as text.
+    """Lists what [`pdequinox_convert.adopt`][] replaced, and what it left and why, in the order of
+    the model. `print` shows it as text.
     """
 
     replaced: tuple[Replaced, ...]
@@ -63,23 +63,24 @@ def adopt(model: Any) -> tuple[Any, Report]:
     project.
 
     Arrays stay as they are, and outputs and gradients are equal up to rounding. A layer of
-    pdequinox, or of a class that differs from it in its constructor alone, becomes the one of the
-    same name; layers of Equinox become what [`pdequinox_convert.conv_from_equinox`][] gives. What
-    computes something that these layers do not is left, and the report says why.
+    pdequinox, or of a class that differs from it only in its constructor, becomes the layer of the
+    same name. Layers of Equinox become what [`pdequinox_convert.conv_from_equinox`][] gives. A
+    layer that computes something that these layers do not is left, and the report says why.
 
-    Two layers of pdequinox are not what they were meant to be. Transposed ones with even kernels
-    are shifted by a point: they become a [`pdequinox_physconv.MorePaddingConvTranspose`][] that is
-    shifted, too. Spectral ones let modes overwrite each other on a grid that does not hold them
-    all, as 12 modes on 22 x 22 points; this is an error here, when the layer is called.
+    Two kinds of pdequinox's layers are not what they were meant to be. Transposed layers with even
+    kernels are shifted by a point: they become a [`pdequinox_physconv.MorePaddingConvTranspose`][]
+    that is shifted, too. Spectral layers let modes overwrite each other on a grid that does not
+    hold them all, such as 12 modes on 22 x 22 points; here, this is an error when the layer is
+    called.
 
     **Arguments:**
 
     - `model`: Any pytree: a network, a layer, an ensemble of networks made by
         `equinox.filter_vmap`, or the state of an optimiser of `optax` for one of these, which
-        becomes the state for the model that is adopted. In a state, the number of dimensions of
-        a spectral layer is known by the shape of its weights alone; where that allows several, as
-        for one channel with as many modes along two axes, it is left, and the state has to be made
-        for the adopted model.
+        becomes the state for the adopted model. In a state, only the shape of its weights tells the
+        number of dimensions of a spectral layer. If the shape allows several, as for one channel
+        with equally many modes along two axes, the layer is left, and the state must be made for
+        the adopted model.
 
     **Returns:**
 
@@ -127,21 +128,21 @@ def _replacement(layer: Any) -> eqx.Module:
 def provide_pdequinox_conv() -> None:
     """Puts the layers of this project in the place of `pdequinox.conv`, before it is imported.
 
-    The blocks and architectures of pdequinox 0.1.2, and whatever is built from these, as the
+    The blocks and architectures of pdequinox 0.1.2, and whatever is built from them, such as the
     networks of APEBench, are then made of the layers here from the start, with the same initial
-    weights for the same key. Call it once, before the first import of pdequinox or of what imports
-    it.
+    weights for the same key. Call it once, before the first import of pdequinox or of anything that
+    imports it.
 
-    **Raises:** `RuntimeError` if pdequinox has been imported already, for its classes hold its own
-    layers then. [`pdequinox_convert.adopt`][] replaces layers of models that exist.
+    **Raises:** `RuntimeError` if pdequinox has been imported already, because its classes then hold
+    its own layers. [`pdequinox_convert.adopt`][] replaces the layers of existing models.
     """
     if sys.modules.get(PROVIDED) is _module:
         return
     if "pdequinox" in sys.modules:
         raise RuntimeError(
             "`provide_pdequinox_conv` must be called before the first import of `pdequinox`, which "
-            "has been imported already, perhaps by another library, as apebench. Move the call "
-            "before it, or use `adopt` on the networks."
+            "has been imported already, perhaps by another library such as apebench. Move the call "
+            "before that import, or use `adopt` on the networks."
         )
     sys.modules[PROVIDED] = _module
 
@@ -155,5 +156,5 @@ def _public_names() -> dict[str, Any]:
 
 
 PROVIDED = "pdequinox.conv"
-_module = ModuleType(PROVIDED, "The layers of this project in the place of pdequinox's.")
+_module = ModuleType(PROVIDED, "Holds the layers of this project in the place of pdequinox's.")
 vars(_module).update(_public_names())

@@ -1,4 +1,4 @@
-"""The convolutions of Equinox."""
+"""Converts the convolutions of Equinox."""
 
 from typing import no_type_check
 
@@ -30,14 +30,14 @@ def conv_from_equinox(
 
     **Arguments:**
 
-    - `layer`: An `equinox.nn.Conv` or `equinox.nn.ConvTranspose`, or what is derived from one of
-        them and differs in its constructor alone, as `equinox.nn.Conv2d`, with any padding and
-        padding mode. Its arrays, with the axes of an ensemble if there are any, are taken as they
-        are.
-    - `spatial_shape`: The numbers of points of the fields that the layer is for, an integer for
-        every axis or a sequence of them. Only needed for `padding="SAME"` on an axis with a stride
-        and a kernel of more than one point: as many points are added as the size of the field asks
-        for, and the layer here adds them to every field. (Keyword only.)
+    - `layer`: An `equinox.nn.Conv` or `equinox.nn.ConvTranspose`, or a layer of a class that is
+        derived from one of them and differs only in its constructor, such as `equinox.nn.Conv2d`,
+        with any padding and padding mode. Its arrays are taken as they are, with the axes of an
+        ensemble if there are any.
+    - `spatial_shape`: The numbers of points of the fields that the layer is for: an integer for all
+        axes, or a sequence of integers. It is only needed for `padding="SAME"` on an axis with a
+        stride and a kernel of more than one point: the number of points to add depends on the size
+        of the field, and the layer here adds the same number to every field. (Keyword only.)
 
     **Returns:**
 
@@ -45,14 +45,14 @@ def conv_from_equinox(
     stride nor padding nor groups, else a [`pdequinox_physconv.MorePaddingConv`][] or
     [`pdequinox_physconv.MorePaddingConvTranspose`][].
 
-    **Raises:** `TypeError` for any other layer; `CannotConvertError`, a `ValueError`, for what is
-    not as said above, and for complex parameters.
+    **Raises:** `TypeError` for any other layer; `CannotConvertError`, a `ValueError`, for arguments
+    that are not as described above, and for complex parameters.
     """
     base = next((b for b in BASES if isinstance(layer, b)), None)
     if base is None or not only_made_differently(type(layer), base):
         raise TypeError(
             "`layer` must be an `equinox.nn.Conv` or `equinox.nn.ConvTranspose`, or differ from it "
-            f"in its constructor alone, got a `{named(type(layer))}`."
+            f"only in its constructor, got a `{named(type(layer))}`."
         )
     if base is eqx.nn.ConvTranspose:
         return _transposed(layer)
@@ -63,7 +63,7 @@ def conv_from_equinox(
 
 
 def _padding(layer: eqx.nn.Conv, spatial_shape: Integers | None) -> tuple[tuple[int, int], ...]:
-    """Finds what `padding` adds, with JAX's own reading of the names."""
+    """Finds the widths that `padding` adds; JAX itself reads names such as `"SAME"`."""
     shape = None
     if spatial_shape is not None:
         shape = integers(spatial_shape, layer.num_spatial_dims, "spatial_shape")
@@ -74,8 +74,8 @@ def _padding(layer: eqx.nn.Conv, spatial_shape: Integers | None) -> tuple[tuple[
     if shape is None and layer.padding != "VALID" and depends:
         raise CannotConvertError(
             f"`padding` is {layer.padding!r} and `stride` is {layer.stride}, so that the padding "
-            "depends on the size of the field: give that as `spatial_shape` to "
-            "`conv_from_equinox`."
+            "depends on the size of the field: give this size to `conv_from_equinox` as "
+            "`spatial_shape`."
         )
     # Otherwise any size will do.
     pads = lax.padtype_to_pads(shape or reach, reach, layer.stride, layer.padding)
@@ -83,9 +83,9 @@ def _padding(layer: eqx.nn.Conv, spatial_shape: Integers | None) -> tuple[tuple[
 
 
 def _transposed(layer: eqx.nn.ConvTranspose) -> MorePaddingConvTranspose:
-    """Equinox finds the padding of the convolution that is transposed so that `"SAME"` gives
-    outputs of `stride` times as many points: `(k - 1) * d - s + o + 1` in all. Where that is
-    negative there is no padding, and as many more outputs.
+    """Converts a transposed layer. Equinox chooses the padding of the convolution that is
+    transposed so that `"SAME"` gives `stride` times as many outputs as inputs. In all it is
+    `(k - 1) * d - s + o + 1`. If that is negative, there is no padding, and that many more outputs.
     """
     padding, more = [], []
     for axis, (k, s, d, o) in enumerate(

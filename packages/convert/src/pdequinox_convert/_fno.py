@@ -1,5 +1,5 @@
-"""The Fourier neural operator of neuraloperator 2.0.0, as a pytree of the layers of this project,
-from its `state_dict` and back.
+"""Defines the Fourier neural operator of neuraloperator 2.0.0 as a pytree of the layers of this
+project, and converts its `state_dict` there and back.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -44,7 +44,7 @@ class SoftGating(eqx.Module):
     weight: Float[Array, "channels *ones"]
 
     def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *spatial"]:
-        """Applies it to one sample."""
+        """Applies the gating to one sample."""
         return self.weight * x
 
 
@@ -58,7 +58,7 @@ class ChannelMLP(eqx.Module):
     activation: Activation = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "in *spatial"]) -> Float[Array, "out *spatial"]:
-        """Applies it to one sample."""
+        """Applies the layers to one sample."""
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.layers[-1](x)
@@ -68,9 +68,9 @@ class FNOBlock(eqx.Module):
     """Adds a skip connection to a spectral convolution, and another to an MLP of the channels.
 
     With a spectral convolution `S`, skips `p` and `q`, norms `n_1` and `n_2` and an activation `a`,
-    the output is `a(n_2(mlp(a(n_1(S(x)) + p(x))) + q(x)))`, where the last block of a network has
-    no `a`. With `preactivation`, it is `mlp(n_2(a(S(z) + p(z)))) + q(z)`, `z = n_1(a(x))`, where
-    the last block has no `a` but the innermost. Before `S` comes the `stabilizer`.
+    the output is `a(n_2(mlp(a(n_1(S(x)) + p(x))) + q(x)))`; the last block of a network has no `a`.
+    With `preactivation`, the output is `mlp(n_2(a(S(z) + p(z)))) + q(z)`, where `z = n_1(a(x))`;
+    the last block has only the innermost `a`. The `stabilizer` is applied before `S`.
     """
 
     spectral: SpectralConv
@@ -109,8 +109,8 @@ class FNOBlock(eqx.Module):
 
 class FNO(eqx.Module):
     """Computes what the Fourier neural operator of neuraloperator does (Li et al., "Fourier Neural
-    Operator for Parametric Partial Differential Equations", https://arxiv.org/abs/2010.08895):
-    coordinates as more channels, a lifting, blocks on a padded domain, and a projection.
+    Operator for Parametric Partial Differential Equations", https://arxiv.org/abs/2010.08895). It
+    adds coordinates as channels, and applies a lifting, blocks on a padded domain and a projection.
 
     [`pdequinox_convert.load_neuraloperator_fno`][] makes it. All of its arrays are parameters.
     """
@@ -141,7 +141,7 @@ class FNO(eqx.Module):
         **Arguments:**
 
         - `x`: One sample, of shape `(in_channels, N_1, ..., N_D)` and of the parameters' dtype.
-        - `key`: Ignored; layers of `equinox.nn.Sequential` are given one.
+        - `key`: Ignored. It is here because `equinox.nn.Sequential` passes a key to every layer.
 
         **Returns:**
 
@@ -155,7 +155,7 @@ class FNO(eqx.Module):
         x = sample(x, self.num_spatial_dims, self.in_channels, dtype)
         shape = x.shape[1:]
         if self.positional_embedding:
-            # From 0 to 1, without the end.
+            # Coordinates go from 0 to 1, without the end.
             axes = [jnp.arange(n, dtype=dtype) / n for n in shape]
             x = jnp.concatenate([x, *(c[None] for c in jnp.meshgrid(*axes, indexing="ij"))])
         x = self.lifting(x)
@@ -170,8 +170,8 @@ class FNO(eqx.Module):
         return self.projection(x)
 
 
-# The arguments of neuraloperator's FNO in their order, and their defaults. What the arrays say too
-# is compared with them, if it is given.
+# The arguments of neuraloperator's FNO in their order, and their defaults. Arguments that the
+# arrays also determine are compared with these, if they are given.
 UNSAID = object()
 OPTIONS: dict[str, Any] = {
     "n_modes": UNSAID,
@@ -228,35 +228,35 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
 def load_neuraloperator_fno(
     state_dict: Mapping[str, Any], *, dtype: Any = None, **options: Any
 ) -> FNO:
-    """Makes the network that an FNO of neuraloperator 2.0.0 is, from its `state_dict`.
+    """Makes the network of an FNO of neuraloperator 2.0.0 from its `state_dict`.
 
     Outputs are equal on grids with even numbers of points along all axes but the last (after the
-    padding of the domain). On odd ones neuraloperator shifts wavenumbers.
+    padding of the domain). On odd numbers, neuraloperator shifts wavenumbers.
 
     **Arguments:**
 
-    - `state_dict`: That of a `neuralop.models.FNO`. Its entries are arrays of NumPy, or what NumPy
-        reads as one, as tensors in main memory. The arguments that the network was made with stand
-        in the entry `"_metadata"`, which neuraloperator adds.
-    - `dtype`: Of the parameters; `None` is that of the entries. (Keyword only.)
-    - `options`: Arguments of the network, by their names there, which count before those of
-        `"_metadata"`: these are what the network was made with, and not what was changed later, as
-        `n_modes` in incremental training. What is named in neither has neuraloperator's default.
-        Supported are `n_modes` (all that the weights have, or fewer), `factorization` (`None`,
-        `"CP"` or `"Tucker"`, with any `rank` and `implementation`), `separable` (of a network
-        without factorization), `positional_embedding`
-        (`"grid"` or `None`), `non_linearity` (`"gelu"`, `"relu"`, `"silu"`, `"tanh"`, `"sigmoid"`,
-        `"softplus"`, `"elu"`, or any function of JAX), `norm` (`None`, `"group_norm"` or
-        `"instance_norm"`), `use_channel_mlp`, `channel_mlp_skip` and `fno_skip` (`"linear"`,
-        `"identity"`, `"soft-gating"` or `None`), `domain_padding`, `stabilizer` (`None` or
-        `"tanh"`) and `preactivation`. (Keyword only.)
+    - `state_dict`: The `state_dict` of a `neuralop.models.FNO`. Its entries are arrays of NumPy, or
+        anything that NumPy reads as an array, such as tensors in main memory. Its entry
+        `"_metadata"`, which neuraloperator adds, has the arguments with which the network was made.
+    - `dtype`: The dtype of the parameters; `None` means that of the entries. (Keyword only.)
+    - `options`: Arguments of the network, by their names in neuraloperator. They override those in
+        `"_metadata"`, which say what the network was made with, and not what was changed later,
+        such as `n_modes` in incremental training. Arguments in neither have neuraloperator's
+        defaults. Supported are `n_modes` (all that the weights have, or fewer), `factorization`
+        (`None`, `"CP"` or `"Tucker"`, with any `rank` and `implementation`), `separable` (for a
+        network without factorization), `positional_embedding` (`"grid"` or `None`),
+        `non_linearity` (`"gelu"`, `"relu"`, `"silu"`, `"tanh"`, `"sigmoid"`, `"softplus"`, `"elu"`,
+        or any function of JAX), `norm` (`None`, `"group_norm"` or `"instance_norm"`),
+        `use_channel_mlp`, `channel_mlp_skip` and `fno_skip` (`"linear"`, `"identity"`,
+        `"soft-gating"` or `None`), `domain_padding`, `stabilizer` (`None` or `"tanh"`) and
+        `preactivation`. (Keyword only.)
 
     **Returns:**
 
     A [`pdequinox_convert.FNO`][].
 
-    **Raises:** `CannotConvertError`, a `ValueError`, that names the option or the entry that is not
-    supported, is missing or is not expected; `TypeError` for an unknown option.
+    **Raises:** `CannotConvertError`, a `ValueError`, which names the option or the entry that is
+    not supported, is missing or is not expected; `TypeError` for an unknown option.
     """
     settings = _settings(state_dict.get("_metadata"), options)
     entries = {name: value for name, value in state_dict.items() if name != "_metadata"}
@@ -264,7 +264,7 @@ def load_neuraloperator_fno(
     numbers = {name.split(".")[2] for name in entries if name.startswith("fno_blocks.convs.")}
     if not numbers:
         raise CannotConvertError(
-            "`state_dict` must have entries 'fno_blocks.convs.*', as those of an FNO, got "
+            "`state_dict` must have entries 'fno_blocks.convs.*', as an FNO has, got "
             f"{sorted(entries)[:8]}."
         )
     blocks = tuple(
@@ -300,21 +300,22 @@ def load_neuraloperator_fno(
 def fno_to_neuraloperator(
     model: FNO, *, non_linearity: Any = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Gives the arguments and the entries of the FNO of neuraloperator that a network is.
+    """Gives the arguments and the entries of the FNO of neuraloperator that computes the same.
 
     **Arguments:**
 
     - `model`: A [`pdequinox_convert.FNO`][].
-    - `non_linearity`: The function of PyTorch that is the network's activation, which becomes one
-        of the arguments. Required for any other than GELU, the default there. (Keyword only.)
+    - `non_linearity`: The function of PyTorch that is the network's activation. It becomes one of
+        the arguments. It is required for any activation but GELU, which is neuraloperator's
+        default. (Keyword only.)
 
     **Returns:**
 
-    The arguments of `neuralop.models.FNO`, and the arrays for its `load_state_dict`, after
-    `torch.from_numpy`.
+    The arguments of `neuralop.models.FNO`, and the arrays for its `load_state_dict`, which
+    `torch.from_numpy` must convert first.
 
-    **Raises:** `TypeError` for another model; `CannotConvertError`, a `ValueError`, where
-    `non_linearity` is required or [`pdequinox_convert.spectral_to_neuraloperator`][] raises it.
+    **Raises:** `TypeError` for another model; `CannotConvertError`, a `ValueError`, if
+    `non_linearity` is required, or if [`pdequinox_convert.spectral_to_neuraloperator`][] raises it.
     """
     if not isinstance(model, FNO):
         raise TypeError(f"`model` must be a `pdequinox_convert.FNO`, got a `{named(type(model))}`.")
@@ -343,8 +344,8 @@ def fno_to_neuraloperator(
     kinds = [(block.spectral.num_modes, block.spectral.weights) for block in model.blocks]
     if len({*kinds}) > 1:
         raise CannotConvertError(
-            "`model` must have the same `num_modes` and `weights` in all of its blocks, as "
-            f"neuraloperator's FNO has, got {kinds}."
+            "`model` must have the same `num_modes` and `weights` in all of its blocks, because "
+            f"neuraloperator's FNO has one setting for all, got {kinds}."
         )
     for index, block in enumerate(model.blocks):
         n_modes, weight = spectral_to_neuraloperator(block.spectral)
@@ -398,26 +399,26 @@ def fno_to_neuraloperator(
 
 
 def _flat(array: Array, kept: int) -> np.ndarray:
-    """Drops the axes of space but `kept`, which are of length 1."""
+    """Drops all axes of space, which have length 1, except for `kept` of them."""
     channels = 2 if kept else 1
     return np.array(array).reshape(*array.shape[:channels], *(1,) * kept)
 
 
 def _ratio(channels: int, hidden: int) -> float:
-    """Finds a ratio of which `int(ratio * hidden)` is the number of channels."""
+    """Finds a ratio for which `int(ratio * hidden)` is the number of channels."""
     exact = channels / hidden
     return exact if int(exact * hidden) == channels else (channels + 0.5) / hidden
 
 
 def _settings(metadata: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges what the caller says, what the `state_dict` says, and neuraloperator's defaults."""
+    """Merges the caller's options, those of the `state_dict`, and neuraloperator's defaults."""
     if unknown := sorted({*options} - {*OPTIONS}):
         raise TypeError(f"`options` must be among {[*OPTIONS]}, got {unknown}.")
     given = dict(metadata or {})
     positional = dict(zip(OPTIONS, given.pop("args", ()), strict=False))
     given = {name: value for name, value in given.items() if name in OPTIONS}
     settings = {**OPTIONS, **given, **positional, **options}
-    # Whose case neuraloperator ignores.
+    # neuraloperator ignores the case of these.
     for name in ("factorization", "channel_mlp_skip", "fno_skip"):
         if isinstance(settings[name], str):
             settings[name] = settings[name].lower()
@@ -431,13 +432,12 @@ def _settings(metadata: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         if not known or value not in allowed:
             shown = [choice for choice in allowed if choice is not UNSAID]
             raise CannotConvertError(
-                f"`{name}` must be one of {shown}, which is what these layers represent, got "
-                f"{value!r}."
+                f"`{name}` must be one of {shown}, which these layers can represent, got {value!r}."
             )
     if settings["max_n_modes"] is not None and settings["n_modes"] is UNSAID:
         raise CannotConvertError(
-            "`n_modes` must be given where `max_n_modes` is, because the weights do not tell how "
-            "many modes are in use."
+            "`n_modes` must be given if `max_n_modes` is, because the weights do not tell how many "
+            "modes are in use."
         )
     own = "non_linearity" in options
     settings["non_linearity"] = _activation(settings["non_linearity"], own)
@@ -445,12 +445,12 @@ def _settings(metadata: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _activation(function: Any, own: bool) -> Activation:
-    """Finds the function of JAX that a function or module of PyTorch is; the caller may give their
-    `own` function of JAX.
+    """Finds the function of JAX for a function or module of PyTorch. If it is the caller's `own`,
+    it may already be a function of JAX.
     """
     name: Any = function
     if (getattr(function, "__module__", None) or "").partition(".")[0] == "torch":
-        # A module has settings, which its text shows.
+        # The text of a module shows its settings.
         name = _MODULES.get(repr(function)) or getattr(function, "__name__", repr(function))
     elif own and callable(function):
         return cast(Activation, function)
@@ -474,7 +474,7 @@ _MODULES = {
 
 
 def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes the options that decide which entries there are."""
+    """Selects the options that determine which entries there are."""
     names = ("norm", "use_channel_mlp", "channel_mlp_skip", "fno_skip")
     return {name: settings[name] for name in names}
 
@@ -482,20 +482,20 @@ def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _padding(domain_padding: Any, dims: int) -> tuple[float, ...] | None:
     if domain_padding is None:
         return None
-    # Anything else, a tuple too, is no padding there, without a word.
+    # neuraloperator silently takes anything else, even a tuple, for no padding.
     scalar = isinstance(domain_padding, int | float)
     fractions = [domain_padding] * dims if scalar else domain_padding
     numbers = isinstance(fractions, list) and len(fractions) == dims
     if not (numbers and all(isinstance(f, int | float) and f >= 0 for f in fractions)):
         raise CannotConvertError(
-            "`domain_padding` must be None, a number >= 0 or a list of one per spatial axis "
-            f"({dims} here), got {domain_padding!r}."
+            "`domain_padding` must be None, a number >= 0 or a list of such numbers, one per "
+            f"spatial axis ({dims} here), got {domain_padding!r}."
         )
     return tuple(map(float, fractions)) if any(fractions) else None
 
 
 class _Reader:
-    """Reads the entries of a `state_dict`, and remembers which."""
+    """Reads the entries of a `state_dict`, and remembers which ones it has read."""
 
     def __init__(self, entries: Mapping[str, Any], dtype: Any):
         self.entries, self.dtype, self.read = entries, dtype, set()
@@ -559,7 +559,7 @@ def _block(reader: _Reader, index: int, is_last: bool, settings: Mapping[str, An
         norms = (first, second)
     mlp = mlp_skip = None
     if settings["use_channel_mlp"]:
-        # Here neuraloperator has its default activation, whatever `non_linearity` is.
+        # neuraloperator has its default activation here, whatever `non_linearity` is.
         mlp = reader.mlp(f"fno_blocks.channel_mlp.{index}", dims, _exact_gelu)
         kind = settings["channel_mlp_skip"]
         mlp_skip = reader.skip(f"fno_blocks.channel_mlp_skips.{index}", kind, dims)
@@ -583,15 +583,15 @@ def _spectral(reader: _Reader, name: str, dims: int, settings: Mapping[str, Any]
         reader.raw(f"{name}.tensor")
     if {key.partition(".")[0] for key in arrays} == {"factors"}:
         raise CannotConvertError(
-            "`factorization` must be None, 'CP' or 'Tucker', but `state_dict` has factors alone, "
-            f"as those of 'TT', in {name!r}: {sorted(arrays)}."
+            "`factorization` must be None, 'CP' or 'Tucker', but `state_dict` has only factors, as "
+            f"'TT' has, in {name!r}: {sorted(arrays)}."
         )
     weight = read_weight(arrays, name)
     separable = len(weight.shape) == dims + 1
     if separable and weight.kind != "dense":
         raise CannotConvertError(
-            f"`separable` must be False where `factorization` is {weight.kind!r}, as these layers "
-            f"have one multiplier per channel without factors alone, but {name!r} has factors of a "
+            f"`separable` must be False if `factorization` is {weight.kind!r}, because layers with "
+            f"one multiplier per channel are dense here, but {name!r} has factors of a "
             f"weight of shape {weight.shape} in {dims} dimensions."
         )
     for option, found in (("factorization", weight.kind), ("separable", separable)):

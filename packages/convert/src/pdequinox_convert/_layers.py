@@ -1,4 +1,4 @@
-"""How a layer of this project is made from arrays that exist already, and why it may not be."""
+"""Makes layers of this project from existing arrays, or says why that is not possible."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ from pdequinox_pointwise import PointwiseLinearConv
 
 
 class CannotConvertError(ValueError):
-    """Says by name what these layers, or those of the other library, cannot represent."""
+    """Names what these layers, or those of the other library, cannot represent."""
 
 
 def layer_with(arrays: Mapping[str, Any], cls: Callable[..., Any], **arguments: Any) -> Any:
-    """Makes a layer that has the `arrays` as its leaves, or tuples of these; no initial weights are
-    drawn.
+    """Makes a layer that has the `arrays`, or tuples of arrays, as its leaves. No initial weights
+    are drawn.
     """
     for name, field in arrays.items():
         for array in jax.tree.leaves(field):
@@ -41,8 +41,8 @@ def layer_with(arrays: Mapping[str, Any], cls: Callable[..., Any], **arguments: 
 def convolution(
     arrays: Mapping[str, Any], **arguments: Any
 ) -> MorePaddingConv | PointwiseLinearConv:
-    """Makes a convolution with explicit padding of these arguments, or the pointwise layer that it
-    is.
+    """Makes a convolution with explicit padding from these arguments, or the pointwise layer that
+    computes the same.
     """
     names = ("kernel_size", "stride", "padding", "dilation", "groups")
     kernel_size, stride, padding, _, groups = (arguments[name] for name in names)
@@ -58,7 +58,7 @@ def _check_dtype(dtype: Any, name: str) -> None:
         parameter_dtype(dtype)
     except (TypeError, ValueError) as error:
         raise CannotConvertError(
-            f"`{name}` must be of one of the dtypes of these layers, got {dtype}. {error}"
+            f"`{name}` must have one of the dtypes of these layers, got {dtype}. {error}"
         ) from error
 
 
@@ -70,13 +70,13 @@ def named(cls: type) -> str:
 
 
 def arguments_of(layer: Any, *names: str) -> dict[str, Any]:
-    """Gives the arguments that every convolution has, and others by name."""
+    """Gives the arguments that every convolution has, and those in `names`."""
     names = ("num_spatial_dims", "in_channels", "out_channels", "use_bias", *names)
     return {name: getattr(layer, name) for name in names}
 
 
 def one_layer(weight: Any, num_axes: int, name: str) -> None:
-    """Checks that weights are those of one layer, and not of an ensemble."""
+    """Checks that weights are those of one layer, not of an ensemble."""
     if weight.ndim != num_axes:
         raise ValueError(
             f"`{name}` must be one layer, whose weights have {num_axes} axes, got weights of shape "
@@ -85,7 +85,7 @@ def one_layer(weight: Any, num_axes: int, name: str) -> None:
 
 
 def only_made_differently(cls: type, base: type) -> bool:
-    """Tells whether a class differs from the one that it is derived from in its constructor alone:
+    """Tells whether a class differs from the class that it is derived from only in its constructor:
     it has no other fields, and defines nothing else.
     """
     fields = [{field.name for field in dataclasses.fields(c)} for c in (cls, base)]
@@ -107,7 +107,7 @@ def as_numpy(value: Any, name: str) -> np.ndarray:
     """Reads an array of another library."""
     try:
         return np.asarray(value)
-    except Exception as error:  # What libraries raise for arrays on a device, or with a tape.
+    except Exception as error:  # Libraries raise anything for arrays on a device, or with a tape.
         raise TypeError(f"`{name}` must be an array that NumPy can read: {error}") from error
 
 
@@ -120,7 +120,7 @@ def parameter(value: Any, name: str, dtype: Any = None) -> jax.Array:
 
 
 def chosen_dtype(found: Any, name: str, dtype: Any) -> jnp.dtype:
-    """Checks the dtype of an array's real part, or what is asked for in its place."""
+    """Checks the dtype of an array's real part, or the `dtype` that is asked for instead."""
     if dtype is not None:
         return parameter_dtype(dtype)
     try:

@@ -1,8 +1,8 @@
-"""The spectral convolution of neuraloperator 2.0.0: its weights alone, on NumPy arrays.
+"""Converts the weights of the spectral convolution of neuraloperator 2.0.0, as NumPy arrays.
 
-Its axes but the last have the wavenumbers `-(n // 2)..n - n // 2 - 1` in order, the last one
-`0..n // 2`, of which a weight has `n // 2 + 1`. Factors of a weight are those of tensorly-torch,
-one `(size, rank)` for each of its axes.
+All of its axes but the last have the wavenumbers `-(n // 2)..n - n // 2 - 1`, in order. The last
+axis has `0..n // 2`, so that a weight has `n // 2 + 1` of them. Factors of a weight are those of
+tensorly-torch: one of shape `(size, rank)` for each axis of the weight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from ._layers import as_numpy, CannotConvertError, chosen_dtype, layer_with, nam
 
 Weight: TypeAlias = np.ndarray | dict[str, np.ndarray]
 
-# What each factorisation has beside its factors.
+# The entry of each factorisation that is not one of its factors.
 FIRST = {"dense": "tensor", "cp": "weights", "tucker": "core"}
 
 
@@ -35,37 +35,39 @@ def spectral_from_neuraloperator(
 ) -> SpectralConv:
     """Makes the layer that has the weights of a `SpectralConv` of neuraloperator.
 
-    Outputs are equal on grids with even numbers of points along all axes but the last. On odd ones
-    neuraloperator shifts the wavenumbers by one on their way back. A wave that a field does not
-    hold is an error here; there, as many modes as fit are taken.
+    Outputs are equal on grids with even numbers of points along all axes but the last. On odd
+    numbers, neuraloperator shifts the wavenumbers by one on their way back. If a field does not
+    hold a wave, that is an error here; neuraloperator takes as many modes as fit.
 
     **Arguments:**
 
-    - `weight`: What `layer.weight.state_dict()` gives there, or the same as arrays of NumPy or
-        what NumPy reads as one, all complex: `"tensor"` of a dense weight; `"weights"` and
-        `"factors.factor_0"`, `"factors.factor_1"`, ... of a CP factorisation; `"core"` and the
-        factors of a Tucker one. Each name may begin with `"weight."`, as in `layer.state_dict()`.
-        A dense weight may be the array alone, of shape `(in_channels, out_channels, *modes)`, or
-        `(channels, *modes)` if the layer is `separable`. That of a layer with `complex_data`, whose
-        last axis has both signs, cannot be told from others, and must not be given. A bias is left
-        to the caller: layers here have none ([`pdequinox_convert.load_neuraloperator_fno`][] adds
-        it).
-    - `n_modes`: What the layer was made with, one integer per axis, if it has fewer modes in use
-        than weights (`max_n_modes`). `None` is all.
-    - `separable`: Whether the layer multiplies every channel by itself, with one axis of channels
-        in the weight. `None` is what the number of `n_modes` says, and without these `False`.
-        (Keyword only.)
-    - `dtype`: Of the parameters; `None` is that of the weight's real part. (Keyword only.)
+    - `weight`: The result of neuraloperator's `layer.weight.state_dict()`, or the same entries as
+        arrays of NumPy or as anything that NumPy reads as an array, all complex: `"tensor"` of a
+        dense weight; `"weights"` and `"factors.factor_0"`, `"factors.factor_1"`, ... of a CP
+        factorisation; `"core"` and the factors of a Tucker factorisation. Each name may begin with
+        `"weight."`, as in `layer.state_dict()`. A dense weight may be just the array, of shape
+        `(in_channels, out_channels, *modes)`, or `(channels, *modes)` if the layer is `separable`.
+        The weight of a layer with `complex_data`, whose last axis has both signs, cannot be told
+        from others, and must not be given. A bias is left to the caller, because layers here have
+        none ([`pdequinox_convert.load_neuraloperator_fno`][] adds it).
+    - `n_modes`: The `n_modes` that the layer was made with, one integer per axis, if it has fewer
+        modes in use than weights (`max_n_modes`). `None` means that all are in use.
+    - `separable`: Whether the layer multiplies every channel separately, so that the weight has
+        only one axis of channels. `None` means that the number of `n_modes` decides, and without
+        `n_modes` it means `False`. (Keyword only.)
+    - `dtype`: The dtype of the parameters; `None` means that of the weight's real part. (Keyword
+        only.)
 
     **Returns:**
 
-    A periodic [`pdequinox_spectralconv.SpectralConv`][] with `num_modes` of `(n + 1) // 2` for an
-    axis with `n` of its `n_modes`, and of `n // 2 + 1` for the last one. Its `weights` are
-    `"dense"`, `"depthwise"` (of a separable layer), `("cp", rank)`, where the first factor is
-    multiplied by the `"weights"`, or `("tucker", ranks)`.
+    A periodic [`pdequinox_spectralconv.SpectralConv`][]. Its `num_modes` are `(n + 1) // 2` for an
+    axis with `n` of the `n_modes`, and `n // 2 + 1` for the last axis. Its `weights` are `"dense"`,
+    `"depthwise"` (for a separable layer), `("cp", rank)`, with the `"weights"` multiplied into the
+    first factor, or `("tucker", ranks)`.
 
-    **Raises:** `TypeError` or `ValueError` for what is not as said above; `CannotConvertError`, a
-    `ValueError`, for other factorisations (TT), and for factors of a layer that is `separable`.
+    **Raises:** `TypeError` or `ValueError` for an argument that is not as described above;
+    `CannotConvertError`, a `ValueError`, for other factorisations (TT), and for factors of a layer
+    that is `separable`.
     """
     if not isinstance(separable, bool | None):
         raise TypeError(f"`separable` must be True, False or None, got {separable!r}.")
@@ -74,7 +76,7 @@ def spectral_from_neuraloperator(
 
 @dataclass(frozen=True)
 class ReadWeight:
-    """Holds the arrays of a weight, and which factorisation they are of."""
+    """Holds the arrays of a weight, and the name of its factorisation."""
 
     name: str
     kind: str
@@ -88,14 +90,14 @@ class ReadWeight:
 
 
 def read_weight(weight: Any, name: str = "weight") -> ReadWeight:
-    """Reads an array, or a mapping of arrays by the names that they have in a `state_dict`."""
+    """Reads an array, or a mapping of arrays with the names that they have in a `state_dict`."""
     if not isinstance(weight, Mapping):
         return ReadWeight(name, "dense", _complex(weight, name), ())
     arrays = {str(key).removeprefix("weight."): array for key, array in weight.items()}
     if "bias" in arrays:
         raise CannotConvertError(
-            f"`{name}` must be without the entry 'bias', because a `SpectralConv` has none: give "
-            "`layer.weight.state_dict()`, and add the bias to the output."
+            f"`{name}` must be given without the entry 'bias', because a `SpectralConv` has none: "
+            "give `layer.weight.state_dict()`, and add the bias to the output."
         )
     factors = [f"factors.factor_{i}" for i in range(len(arrays))]
     for kind, first in FIRST.items():
@@ -107,8 +109,8 @@ def read_weight(weight: Any, name: str = "weight") -> ReadWeight:
             return found
     if arrays and {*factors} == {*arrays}:
         raise CannotConvertError(
-            f"`{name}` has factors alone, as those of the factorization 'TT', which is not "
-            f"supported: it must be None, 'CP' or 'Tucker', got {sorted(arrays)}."
+            f"`{name}` has only factors, as the factorization 'TT' has, which is not supported: "
+            f"the factorization must be None, 'CP' or 'Tucker', got {sorted(arrays)}."
         )
     raise ValueError(
         f"`{name}` must have the entry 'tensor', or 'weights' or 'core' and 'factors.factor_0', "
@@ -138,7 +140,7 @@ def _check_factors(weight: ReadWeight) -> None:
 def spectral_of(
     weight: ReadWeight, n_modes: Any, separable: bool | None, dtype: Any
 ) -> SpectralConv:
-    """Makes the layer, from a weight that has been read."""
+    """Makes the layer from a weight that has been read."""
     numbers = None if n_modes is None else _numbers(n_modes)
     if separable is None:
         separable = numbers is not None and len(weight.shape) == len(numbers) + 1
@@ -152,12 +154,12 @@ def spectral_of(
     if separable and weight.kind != "dense":
         raise CannotConvertError(
             f"`separable` must be False for a `{weight.name}` in factors, here {weight.kind!r} of "
-            f"shape {weight.shape}: layers of one multiplier per channel are dense here."
+            f"shape {weight.shape}: layers with one multiplier per channel are dense here."
         )
     if len(weight.shape) <= channels or 0 in weight.shape + weight.first.shape:
         shape = "(channels, *modes)" if separable else "(in_channels, out_channels, *modes)"
         raise ValueError(
-            f"`{weight.name}` must have shape {shape}, no axis of length 0, if `separable` is "
+            f"`{weight.name}` must have shape {shape}, with no axis of length 0, if `separable` is "
             f"{separable}, got {weight.shape}."
         )
     used = (*(slice(None),) * channels, *_used(weight, channels, numbers))
@@ -196,7 +198,7 @@ def spectral_of(
 
 @no_type_check
 def spectral_to_neuraloperator(layer: SpectralConv) -> tuple[tuple[int, ...], Weight]:
-    """Gives the `n_modes` and the weight of the `SpectralConv` of neuraloperator that has the same
+    """Gives the `n_modes` and the weight of the `SpectralConv` of neuraloperator with the same
     multipliers.
 
     **Arguments:**
@@ -206,17 +208,20 @@ def spectral_to_neuraloperator(layer: SpectralConv) -> tuple[tuple[int, ...], We
 
     **Returns:**
 
-    The `n_modes`, `2 * m` per axis and `2 * (m - 1)` for the last one (1 for one mode), and the
-    weight, complex64 or, for parameters in float64, complex128. Of dense weights it is an array of
-    shape `(in_channels, out_channels, *modes)`, of depthwise ones `(channels, *modes)`, for a layer
-    with `separable=True`. Of factors it is a dictionary, for `layer.weight.load_state_dict` after
-    `torch.from_numpy`: with `"weights"`, all ones, for a layer with `factorization="CP"` and their
-    number as its `rank`, or `"core"` for one with `factorization="Tucker"` and its shape as the
-    `rank`; and `"factors.factor_0"`, `"factors.factor_1"`, ... A layer with these and `bias=False`
-    gives the same output on grids that are even along all axes but the last.
+    The `n_modes`, and the weight. The `n_modes` are `2 * m` per axis, and `2 * (m - 1)` for the
+    last axis (1 if it has one mode). The weight is complex64 or, for parameters in float64,
+    complex128.
 
-    **Raises:** `TypeError` for another layer; `CannotConvertError`, a `ValueError`, for one between
-    walls or with `weights="axiswise"`.
+    A dense weight is an array of shape `(in_channels, out_channels, *modes)`. A depthwise weight is
+    an array of shape `(channels, *modes)`, for a layer with `separable=True`. Factors are a
+    dictionary, for `layer.weight.load_state_dict` after `torch.from_numpy`. It has
+    `"factors.factor_0"`, `"factors.factor_1"`, ..., and either `"weights"`, all ones, for a layer
+    with `factorization="CP"` and their number as its `rank`, or `"core"`, for a layer with
+    `factorization="Tucker"` and the shape of the core as its `rank`. A layer with these and
+    `bias=False` gives the same output on grids that are even along all axes but the last.
+
+    **Raises:** `TypeError` for another kind of layer; `CannotConvertError`, a `ValueError`, for a
+    layer between walls or with `weights="axiswise"`.
     """
     if not isinstance(layer, SpectralConv):
         raise TypeError(
@@ -245,7 +250,7 @@ def spectral_to_neuraloperator(layer: SpectralConv) -> tuple[tuple[int, ...], We
     arrays = []
     for a, b, axes in zip(real, imag, structure.axes, strict=True):
         whole = a + 1j * b
-        first = whole.ndim - 1 - len(axes)  # Of the modes, after the groups have gone.
+        first = whole.ndim - 1 - len(axes)  # The first axis of modes, once the groups are gone.
         signed = [first + place for place, axis in enumerate(axes) if structure.full[axis]]
         arrays.append(_joined(whole, signed) if axes else whole)
     *signed, last = layer.num_modes
@@ -265,12 +270,13 @@ def spectral_to_neuraloperator(layer: SpectralConv) -> tuple[tuple[int, ...], We
 
 
 def _split(array: np.ndarray, signed: Sequence[int]) -> np.ndarray:
-    """Splits the `signed` axes, of wavenumbers of both signs in order, into groups, a new first
-    axis: for each of them a bit that is 1 if they are negative, the lowest one for the first.
+    """Splits the `signed` axes, which have wavenumbers of both signs in order, into groups, counted
+    by a new first axis. Every signed axis has a bit in the number of a group, which is 1 if its
+    wavenumbers are negative; the first of these axes has the lowest bit.
     """
     for place in reversed(signed):
         widths = [(0, 0)] * array.ndim
-        widths[place] = (array.shape[place] % 2, 0)  # An odd number has one negative less.
+        widths[place] = (array.shape[place] % 2, 0)  # An odd number has one fewer negative.
         array = np.pad(array, widths)
         halves = (*array.shape[:place], 2, array.shape[place] // 2, *array.shape[place + 1 :])
         array = np.flip(array.reshape(halves), place)
@@ -299,8 +305,8 @@ def _numbers(n_modes: Any) -> list[int]:
 
 
 def _used(weight: ReadWeight, channels: int, numbers: list[int] | None) -> list[slice]:
-    """Finds the modes that are in use: those in the middle of the weight, as neuraloperator does;
-    the last axis begins at wavenumber 0.
+    """Finds the modes that are in use, as neuraloperator does: those in the middle of the weight.
+    On the last axis they begin at wavenumber 0.
     """
     counts = weight.shape[channels:]
     if numbers is None:
@@ -308,7 +314,7 @@ def _used(weight: ReadWeight, channels: int, numbers: list[int] | None) -> list[
     wanted = [*numbers[:-1], numbers[-1] // 2 + 1]
     if any(want > have for have, want in zip(counts, wanted, strict=True)):
         raise ValueError(
-            f"`n_modes` must be at most what `{weight.name}`, of shape {weight.shape}, has, got "
+            f"`n_modes` must be at most what `{weight.name}` of shape {weight.shape} has, got "
             f"{numbers!r}."
         )
     starts = [(have - want) // 2 for have, want in zip(counts, wanted, strict=True)]

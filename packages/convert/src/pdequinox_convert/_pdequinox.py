@@ -1,7 +1,7 @@
-"""The layers of pdequinox 0.1.2, which are known by their names: pdequinox is not imported.
+"""Converts the layers of pdequinox 0.1.2, which it knows by their names: pdequinox is not imported.
 
-Where that library differs from its documentation, a layer here that computes the same is found, or
-the difference is named.
+Where pdequinox differs from its documentation, this file finds a layer here that computes the same,
+or names the difference.
 """
 
 from collections.abc import Callable
@@ -47,13 +47,13 @@ def _same_transposed(layer: Any) -> PhysicsConvTranspose | MorePaddingConvTransp
 def _explicit_transposed(layer: Any) -> MorePaddingConvTranspose:
     """Finds the layer with the padding `(k - 1) * d - p`.
 
-    pdequinox takes its `padding` for that of the input with zeros between its points: output 0
-    begins at `-p`, and not at `-((k - 1) * d - p)`. The two differ for even kernels, for which it
-    is not what it was meant to be.
+    pdequinox takes its `padding` as that of the input with zeros between its points: output 0
+    begins at `-p`, and not at `-((k - 1) * d - p)`. The two differ for even kernels, for which the
+    layer is not what it was meant to be.
 
-    Except for zeros, the input is extended by `e = ceil(w / s)` points, `w = (k - 1) * d - p` (and
-    the output padding, above). The next point would be at `(e + 1) * s` beyond the last: the
-    extension is too short if that is within `p`, for a zero is there.
+    Except for zeros, the input is extended by `e = ceil(w / s)` points, `w = (k - 1) * d - p` (plus
+    the output padding at the upper end). The next point would be at `(e + 1) * s` beyond the last.
+    If that is within `p`, the extension is too short, because a zero is there.
     """
     padding = []
     for k, s, d, o, pair in zip(
@@ -70,7 +70,7 @@ def _explicit_transposed(layer: Any) -> MorePaddingConvTranspose:
             if layer.padding_mode != "zeros" and p + more >= (extended + 1) * s:
                 raise CannotConvertError(
                     "it is shifted, because its kernel is even or its padding is wide, and extends "
-                    "the field by too few points, beyond which pdequinox takes zeros in place of "
+                    "the field by too few points, beyond which pdequinox takes zeros instead of "
                     f"its extension (kernel of {k} points, stride {s}, dilation {d}, "
                     f"padding {pair}, output padding {o})"
                 )
@@ -81,12 +81,12 @@ def _explicit_transposed(layer: Any) -> MorePaddingConvTranspose:
 
 
 def _spectral(layer: Any) -> SpectralConv:
-    """Finds the integers of a layer by the shape of its weights, `(2**(D - 1), C, C, *num_modes)`
-    after any axes of an ensemble: being leaves there, they are missing in an optimiser's state.
+    """Finds the integers of a layer from the shape of its weights, `(2**(D - 1), C, C, *num_modes)`
+    after any axes of an ensemble. They are leaves in pdequinox, so an optimiser's state lacks them.
     """
     shape = getattr(layer.weights_real, "shape", None)
     if shape is None:
-        raise CannotConvertError("its weights are not arrays, so that its channels are not known")
+        raise CannotConvertError("its weights are not arrays, so its channels are not known")
     dims = range(1, len(shape) - 2)
     if isinstance(layer.num_spatial_dims, int):
         dims = [layer.num_spatial_dims]
@@ -94,14 +94,14 @@ def _spectral(layer: Any) -> SpectralConv:
         dims = [d for d in dims if shape[-d - 3] == 2 ** (d - 1) and shape[-d - 1] == shape[-d - 2]]
     if len(dims) != 1:
         raise CannotConvertError(
-            f"its number of dimensions is not known, for weights of shape {shape} are those of "
-            f"layers in {len(dims)} numbers of dimensions"
+            f"its number of dimensions is not known: weights of shape {shape} are those of layers "
+            f"in {len(dims)} different numbers of dimensions"
         )
     out_channels, in_channels, *num_modes = shape[-dims[0] - 2 :]
     if out_channels != in_channels:
         raise CannotConvertError(
             f"pdequinox confuses its {out_channels} input and {in_channels} output channels, so "
-            "that it is not the layer that it was made as"
+            "that it is not the layer that it was meant to be"
         )
     return layer_with(
         {"weights_real": layer.weights_real, "weights_imag": layer.weights_imag},
@@ -124,7 +124,7 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
 
 
 def known(cls: type) -> Callable[[Any], Any] | None:
-    """Finds what converts the layers of a class of pdequinox."""
+    """Finds the function that converts the layers of a class of pdequinox."""
     if cls.__module__.split(".")[:2] == ["pdequinox", "conv"]:
         return LAYERS.get(cls.__name__)
     return None

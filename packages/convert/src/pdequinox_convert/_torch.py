@@ -1,4 +1,4 @@
-"""The convolutions of PyTorch, by their arguments and NumPy arrays: PyTorch is not imported."""
+"""Converts the convolutions of PyTorch, as arguments and NumPy arrays; PyTorch is not imported."""
 
 from collections.abc import Sequence
 from typing import Any, no_type_check
@@ -22,7 +22,7 @@ from ._layers import (
 )
 
 
-# The modes of `torch.nn.Conv`; the names here are the same.
+# The modes of `torch.nn.Conv`, which have the same names here.
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -43,23 +43,25 @@ def conv_from_torch(
 
     **Arguments:**
 
-    - `weight`: Of shape `(out_channels, in_channels // groups, *kernel_size)`; an array of NumPy,
-        or what NumPy reads as one, as a tensor without a gradient in main memory.
-    - `bias`: Of shape `(out_channels,)`, or `None`.
-    - `stride`: As in PyTorch, an integer for every axis or a sequence of them. (Keyword only.)
-    - `padding`: The same, or `"valid"`, or `"same"`, which takes no stride and adds
-        `(k - 1) * dilation` points to an axis, half of them, rounded down, below. (Keyword only.)
-    - `dilation`: As `stride`. (Keyword only.)
+    - `weight`: The weight, of shape `(out_channels, in_channels // groups, *kernel_size)`: an array
+        of NumPy, or anything that NumPy reads as an array, such as a tensor without a gradient in
+        main memory.
+    - `bias`: The bias, of shape `(out_channels,)`, or `None`.
+    - `stride`: As in PyTorch: an integer for all axes, or a sequence of integers. (Keyword only.)
+    - `padding`: In the form of `stride`, or `"valid"`, or `"same"`, which allows no stride and adds
+        `(k - 1) * dilation` points to an axis, half of them, rounded down, at the lower end.
+        (Keyword only.)
+    - `dilation`: In the form of `stride`. (Keyword only.)
     - `groups`: As in PyTorch. (Keyword only.)
     - `padding_mode`: `"zeros"`, `"reflect"`, `"replicate"` or `"circular"`. (Keyword only.)
-    - `dtype`: Of the parameters; `None` is that of the arrays. (Keyword only.)
+    - `dtype`: The dtype of the parameters; `None` means that of the arrays. (Keyword only.)
 
     **Returns:**
 
     A [`pdequinox_pointwise.PointwiseLinearConv`][] for a kernel of one point that has neither
     stride nor padding nor groups, else a [`pdequinox_physconv.MorePaddingConv`][].
 
-    **Raises:** `TypeError` or `ValueError` for what is not as said above.
+    **Raises:** `TypeError` or `ValueError` for an argument that is not as described above.
     """
     weight, dims = _weight(weight, dtype)
     bias = _bias(bias, weight.shape[0], dims, dtype)
@@ -103,29 +105,30 @@ def conv_transpose_from_torch(
     """Makes the layer that computes what `torch.nn.ConvTranspose1d`, `ConvTranspose2d` or
     `ConvTranspose3d` does with these arrays and arguments.
 
-    The kernel is flipped, and channels are swapped within every group: PyTorch stores a transposed
-    convolution as the convolution that it is the transpose of.
+    The kernel is flipped, and channels are swapped within every group, because PyTorch stores a
+    transposed convolution as the convolution whose transpose it is.
 
     **Arguments:**
 
-    - `weight`: Of shape `(in_channels, out_channels // groups, *kernel_size)`; an array of NumPy,
-        or what NumPy reads as one, as a tensor without a gradient in main memory.
-    - `bias`: Of shape `(out_channels,)`, or `None`.
-    - `stride`: As in PyTorch, an integer for every axis or a sequence of them. (Keyword only.)
-    - `padding`: The same. (Keyword only.)
-    - `output_padding`: The same; less than the stride. PyTorch also takes what is less than the
-        dilation. (Keyword only.)
+    - `weight`: The weight, of shape `(in_channels, out_channels // groups, *kernel_size)`: an array
+        of NumPy, or anything that NumPy reads as an array, such as a tensor without a gradient in
+        main memory.
+    - `bias`: The bias, of shape `(out_channels,)`, or `None`.
+    - `stride`: As in PyTorch: an integer for all axes, or a sequence of integers. (Keyword only.)
+    - `padding`: In the form of `stride`. (Keyword only.)
+    - `output_padding`: In the form of `stride`, and less than the stride. PyTorch also allows
+        values that are only less than the dilation. (Keyword only.)
     - `groups`: As in PyTorch. (Keyword only.)
-    - `dilation`: As `stride`. (Keyword only.)
-    - `padding_mode`: `"zeros"`, the one that PyTorch has. (Keyword only.)
-    - `dtype`: Of the parameters; `None` is that of the arrays. (Keyword only.)
+    - `dilation`: In the form of `stride`. (Keyword only.)
+    - `padding_mode`: `"zeros"`, the only one that PyTorch has. (Keyword only.)
+    - `dtype`: The dtype of the parameters; `None` means that of the arrays. (Keyword only.)
 
     **Returns:**
 
     A [`pdequinox_physconv.MorePaddingConvTranspose`][].
 
-    **Raises:** `TypeError` or `ValueError` for what is not as said above; `CannotConvertError`, a
-    `ValueError`, for an `output_padding` of the stride or more.
+    **Raises:** `TypeError` or `ValueError` for an argument that is not as described above;
+    `CannotConvertError`, a `ValueError`, for an `output_padding` of the stride or more.
     """
     weight, dims = _weight(weight, dtype)
     count = parse_groups(groups, weight.shape[0], weight.shape[0])
@@ -135,7 +138,7 @@ def conv_transpose_from_torch(
     if any(o >= s for o, s in zip(more, stride, strict=True)):
         raise CannotConvertError(
             f"`output_padding` must be less than `stride` = {stride} on every axis, got "
-            f"{output_padding!r}; PyTorch also takes what is less than `dilation`."
+            f"{output_padding!r}; PyTorch also allows values less than `dilation`."
         )
     if padding_mode != "zeros":
         raise CannotConvertError(
@@ -167,17 +170,18 @@ def conv_to_torch(
 
     **Arguments:**
 
-    - `layer`: A convolution, a transposed or a pointwise one in one to three dimensions. PyTorch
-        has one of its four padding modes for all axes and ends, zeros alone if transposed, as many
-        points below as above (but for `"same"`), and no bfloat16 in NumPy.
+    - `layer`: A convolution, a transposed convolution or a pointwise layer in one to three
+        dimensions. PyTorch has one of its four padding modes for all axes and ends (only zeros for
+        transposed layers) and, except for `"same"`, as many points below as above. NumPy has no
+        bfloat16.
 
     **Returns:**
 
-    The arguments of `torch.nn.Conv1d`, `Conv2d` or `Conv3d` (`ConvTranspose1d` and so on), by
-    name, and the arrays for its `load_state_dict`, after `torch.from_numpy`.
+    The arguments of `torch.nn.Conv1d`, `Conv2d` or `Conv3d` (or `ConvTranspose1d` etc.), by name,
+    and the arrays for its `load_state_dict`, which `torch.from_numpy` must convert first.
 
-    **Raises:** `TypeError` for another layer; `CannotConvertError`, a `ValueError`, that names what
-    PyTorch does not have.
+    **Raises:** `TypeError` for another kind of layer; `CannotConvertError`, a `ValueError`, which
+    names what PyTorch does not have.
     """
     if not isinstance(layer, MorePaddingConv | MorePaddingConvTranspose | PointwiseLinearConv):
         raise TypeError(
@@ -219,8 +223,8 @@ def conv_to_torch(
         arrays["bias"] = layer.bias.reshape(-1)
     if weight.dtype not in (np.float16, np.float32, np.float64):
         raise CannotConvertError(
-            f"NumPy has no {weight.dtype.name}, by which arrays come to PyTorch: convert the layer "
-            "to float32 first."
+            f"NumPy, through which arrays come to PyTorch, has no {weight.dtype.name}: convert the "
+            "layer to float32 first."
         )
     return arguments, {name: np.array(array) for name, array in arrays.items()}
 
@@ -270,7 +274,7 @@ def _named_padding(
         return ((0, 0),) * len(kernel_size)
     if {*stride} != {1}:
         raise ValueError(
-            f"`padding` 'same' has no `stride` in PyTorch, got a `stride` of {stride}."
+            f"`padding` 'same' allows no `stride` in PyTorch, got a `stride` of {stride}."
         )
     totals = [(k - 1) * d for k, d in zip(kernel_size, dilation, strict=True)]
     return tuple((total // 2, total - total // 2) for total in totals)
