@@ -1,4 +1,4 @@
-"""Settings and fixtures of every test suite of the project."""
+"""Defines the settings and fixtures of every test suite of the project."""
 
 from contextlib import contextmanager, nullcontext
 
@@ -9,18 +9,18 @@ import pytest
 from shares import share
 
 
-# For the layers on meshes; arrays are on the first device unless a test places them.
+# Layers on meshes need several devices; arrays are on the first unless a test places them.
 jax.config.update("jax_num_cpu_devices", 8)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # The default generator, threefry, takes a second to compile for every new shape of weights; this
-# one a tenth. Tests that need threefry ask for it.
+# one takes a tenth of that. Tests that need threefry ask for it.
 jax.config.update("jax_default_prng_impl", "rbg")
 
-# A failing case prints the `reproduce_failure` blob that runs it again. No deadline: the first
-# call of every shape compiles.
+# A failing case prints the `reproduce_failure` blob that runs it again. There is no deadline,
+# because the first call of every shape compiles.
 hypothesis.settings.register_profile("project", deadline=None, max_examples=30, print_blob=True)
 hypothesis.settings.load_profile("project")
 
@@ -41,8 +41,8 @@ def pytest_collection_modifyitems(config, items):
 
 @contextmanager
 def double_precision():
-    """JAX in 64-bit mode, in which XLA leaves out most optimisations: they are half of the time of
-    a test. Most people train in 32-bit mode, where the tests compile as they do.
+    """Puts JAX in 64-bit mode, where XLA leaves out most optimisations, which take half of the time
+    of a test. Tests in 32-bit mode, in which most people train, compile as users do.
     """
     name = "jax_disable_most_optimizations"
     before = jax.config.read(name)
@@ -55,13 +55,13 @@ def double_precision():
 
 @pytest.fixture
 def x64():
-    """JAX in 64-bit mode for the length of a test."""
+    """Puts JAX in 64-bit mode for the length of a test."""
     with double_precision():
         yield
 
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
-    """JAX's default float, in 32-bit and in 64-bit mode."""
+    """Gives JAX's default float, in 32-bit and in 64-bit mode."""
     with double_precision() if request.param == "float64" else nullcontext():
         yield jnp.dtype(request.param)

@@ -1,5 +1,5 @@
-"""The networks of the examples and the experiments, built from the layers of `pdequinox.conv` and
-nothing else.
+"""Defines the networks of the examples and the experiments, built only from the layers of
+`pdequinox.conv`.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from pdequinox.conv import (
 
 
 class UNet(eqx.Module):
-    """A U-Net (Ronneberger et al., https://arxiv.org/abs/1505.04597): `num_levels` times half the
-    resolution, and back, with a skip connection at every resolution.
+    """Defines a U-Net (Ronneberger et al., https://arxiv.org/abs/1505.04597), which halves the
+    resolution `num_levels` times and doubles it again, with a skip connection at every resolution.
 
-    Every spatial axis must have a multiple of `2**num_levels` points. `boundary_mode` is handed to
+    Every spatial axis must have a multiple of `2**num_levels` points. `boundary_mode` is passed to
     every convolution.
     """
 
@@ -55,7 +55,7 @@ class UNet(eqx.Module):
             k1, k2, k3, k4, k5 = jr.split(level_key, 5)
             self.downs.append(PhysicsConv(D, width, width, 3, stride=2, boundary_mode=mode, key=k1))
             self.encoders.append(PhysicsConv(D, width, width, 3, boundary_mode=mode, key=k2))
-            # An even number of points comes back from half as many with one more output above.
+            # One more output above makes the number of points even again, twice that of the input.
             self.ups.append(
                 PhysicsConvTranspose(
                     D, width, width, 3, stride=2, output_padding=1, boundary_mode=mode, key=k3
@@ -82,12 +82,12 @@ class UNet(eqx.Module):
 
 
 class FNO(eqx.Module):
-    """A Fourier neural operator (Li et al., https://arxiv.org/abs/2010.08895): each block adds a
-    convolution with a global kernel, given by its lowest modes, and a pointwise one.
+    """Defines a Fourier neural operator (Li et al., https://arxiv.org/abs/2010.08895). Each block
+    adds a convolution with a global kernel, given by its lowest modes, and a pointwise convolution.
 
-    `boundary_mode` and `weight_scale` are handed to every spectral convolution. With `padding`, as
-    in the code of its authors, the blocks see a larger field: so many zeros after the last point of
-    each axis, which are cut off before the head.
+    `boundary_mode` and `weight_scale` are passed to every spectral convolution. With `padding`, as
+    in the code of its authors, that many zeros follow the last point of each axis. The blocks see
+    this larger field, and the head sees it without the zeros.
     """
 
     lift: PointwiseLinearConv
@@ -141,13 +141,13 @@ class FNO(eqx.Module):
 
 
 class ResNet(eqx.Module):
-    """A convolutional network with residual connections (He et al.,
-    https://arxiv.org/abs/1603.05027) that keeps the grid: each block adds two convolutions, whose
-    taps are `dilation` points apart, so that a few blocks see far.
+    """Defines a convolutional network with residual connections (He et al.,
+    https://arxiv.org/abs/1603.05027) that keeps the grid. Each block adds two convolutions with
+    taps that are `dilation` points apart, so that a few blocks see far.
 
-    `dilations` has an entry per block, a number or one per axis. `lift_mode` is the boundary mode
-    of the first convolution, whose inputs are the fields themselves, and `boundary_mode` that of
-    all others.
+    `dilations` has an entry for each block, either a number or one number per axis. `lift_mode` is
+    the boundary mode of the first convolution, whose inputs are the fields themselves, and
+    `boundary_mode` is the mode of all others.
     """
 
     lift: PhysicsConv

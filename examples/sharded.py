@@ -1,10 +1,10 @@
 """Trains a Fourier neural operator and a U-Net on fields that are spread over many devices, in one
-process or several, and goes on from its last checkpoint when it is started again.
+process or several, and continues from its last checkpoint when it is started again.
 
-On all devices of one process: `python examples/sharded.py --checkpoints FOLDER`. As process I of N,
-with `--processes N --process I --coordinator HOST:PORT` added. On a cluster that JAX knows (Slurm,
-Open MPI, Kubernetes, TPU pods), with `--cluster` added, once for every process. `hatch run
-experiments:sharded` starts this program in several ways and compares.
+`python examples/sharded.py --checkpoints FOLDER` runs on all devices of one process. To run as
+process I of N, add `--processes N --process I --coordinator HOST:PORT`. On a cluster that JAX knows
+(Slurm, Open MPI, Kubernetes, TPU pods), start it once for every process, with `--cluster` added.
+`hatch run experiments:sharded` starts this program in several ways and compares the results.
 """
 
 import argparse
@@ -35,7 +35,7 @@ NETWORKS = ("FNO", "U-Net")
 class Settings:
     num_points: int = 64  # along each of two axes
     viscosity: float = 0.5
-    dt: float = 0.2  # from a field to the one that the networks predict
+    dt: float = 0.2  # from a field to the field that the networks predict
     num_waves: int = 12
     largest_wavenumber: int = 3
     batch_size: int = 8
@@ -79,7 +79,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def connect(options: argparse.Namespace) -> None:
-    """Makes the devices of all processes known to each. Before anything else asks for a device."""
+    """Makes the devices of all processes known to each, before anything else asks for a device."""
     if options.cluster:
         jax.distributed.initialize()
     elif options.processes > 1:
@@ -94,13 +94,13 @@ def make_mesh(batch_devices: int) -> Mesh:
 def burgers(
     settings: Settings, seed: tuple[int, ...], time: float, index: tuple[slice, ...]
 ) -> np.ndarray:
-    """A block of a batch of solutions of `u_t + (u . grad) u = nu laplace(u)` on a periodic square,
-    of shape `(samples, 2, x, y)`.
+    """Evaluates a block, of shape `(samples, 2, x, y)`, of a batch of solutions of
+    `u_t + (u . grad) u = nu laplace(u)` on a periodic square.
 
     By E. Hopf (Comm. Pure Appl. Math. 3, 1950) and J. D. Cole (Quart. Appl. Math. 9, 1951), `u = -2
     nu grad(phi) / phi` solves it if `phi` solves the heat equation. Here `phi` is 1 plus waves `a
     exp(-nu |k|^2 t) cos(k . x + p)`, whose amplitudes `|a|` have the sum 0.9, so `phi > 0`. So the
-    solution is known at every point by itself, and no process needs more than its own.
+    solution at a point depends on no other point, and each process evaluates only its own points.
     """
     samples, _, *blocks = index
     grid = np.arange(settings.num_points) * (2 * np.pi / settings.num_points)
@@ -125,8 +125,8 @@ def burgers(
 def batches(
     settings: Settings, seed: int, mesh: Mesh, first_step: int
 ) -> Iterator[tuple[Float[Array, "B 2 N N"], Float[Array, "B 2 N N"]]]:
-    """New fields and what becomes of them, from step `first_step` on. Every process makes the
-    blocks of its own devices.
+    """Gives new fields, and the fields that the networks are to predict, from step `first_step` on.
+    Every process makes the blocks of its own devices.
     """
     shape = (settings.batch_size, 2, settings.num_points, settings.num_points)
     sharding = NamedSharding(mesh, P("batch", None, "space"))
@@ -141,7 +141,7 @@ def batches(
 def loss(
     network: eqx.Module, before: Float[Array, "B 2 N N"], after: Float[Array, "B 2 N N"]
 ) -> Float[Array, ""]:
-    """The squared error over that of persistence, which predicts no change."""
+    """Divides the squared error by that of persistence, which predicts no change."""
     error = before + jax.vmap(network)(before) - after
     return jnp.mean(error**2) / jnp.mean((after - before) ** 2)
 
@@ -157,12 +157,12 @@ def make_network(name: str, settings: Settings, key: PRNGKeyArray) -> eqx.Module
 def first_state(
     name: str, settings: Settings, seed: int, mesh: Mesh
 ) -> tuple[tuple[eqx.Module, optax.OptState], optax.GradientTransformation]:
-    """The network and the state of its optimiser, copied to every device, and the optimiser."""
+    """Makes the network and its optimiser's state, copied to every device, and the optimiser."""
     optimiser = common.make_optimiser(settings.num_steps, settings.learning_rate)
 
     @eqx.filter_jit
     def make():
-        # "rbg" takes a tenth of the time to compile that the default generator takes.
+        # "rbg" compiles in a tenth of the time of the default generator.
         network = make_network(name, settings, jr.key(seed, impl="rbg"))
         state = network, optimiser.init(eqx.filter(network, eqx.is_inexact_array))
         return eqx.filter_shard(state, NamedSharding(mesh, P()))
@@ -171,8 +171,8 @@ def first_state(
 
 
 class Checkpoints:
-    """The state of one training, in a folder: every process writes what it alone has, and reads
-    what its devices need. Without a folder, nothing is kept.
+    """Stores the state of one training in a folder. Every process writes what no other process has,
+    and reads what its devices need. Without a folder, nothing is stored.
     """
 
     def __init__(self, folder: Path | None, settings: Settings, seed: int):
@@ -183,12 +183,12 @@ class Checkpoints:
             self.manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def save(self, state: Any, losses: list[float]) -> None:
-        """After the step of the last loss, if it is time. The files are written while the training
-        goes on.
+        """Stores the state after the step of the last loss, if it is time. The files are written
+        while the training continues.
         """
         if self.manager is None:
             return
-        # The batches to come follow from the seed and from how many were before.
+        # The seed and the number of batches so far determine the batches to come.
         progress = {"seed": self.seed, "losses": losses}
         items = ocp.args.Composite(
             arrays=ocp.args.StandardSave(eqx.filter(state, eqx.is_array)),
@@ -197,8 +197,8 @@ class Checkpoints:
         self.manager.save(len(losses), args=items, force=len(losses) == self.num_steps)
 
     def restore(self, state: Any) -> tuple[Any, list[float]]:
-        """The latest state, with the shapes, dtypes and shardings of `state`, and the losses until
-        then; or `state` itself, if there is none.
+        """Reads the latest state, with the shapes, dtypes and shardings of `state`, and the losses
+        until then. Without a stored state, gives `state` itself.
         """
         step = None if self.manager is None else self.manager.latest_step()
         if step is None:
@@ -214,7 +214,7 @@ class Checkpoints:
         return eqx.combine(found.arrays, rest), found.progress["losses"]
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits until all files are written."""
         if self.manager is not None:
             self.manager.close()
 
@@ -222,7 +222,7 @@ class Checkpoints:
 def train(
     name: str, settings: Settings, seed: int, mesh: Mesh, folder: Path | None
 ) -> tuple[eqx.Module, list[float]]:
-    """The trained network and the loss of every step, those before a restart included."""
+    """Gives the trained network and the loss of every step, including those before a restart."""
     state, optimiser = first_state(name, settings, seed, mesh)
     checkpoints = Checkpoints(None if folder is None else folder / name, settings, seed)
     state, losses = checkpoints.restore(state)

@@ -1,4 +1,4 @@
-"""The benchmark runs, and its rows survive being stored."""
+"""Tests that the benchmark runs, and that its rows survive being stored."""
 
 import json
 import os
@@ -46,10 +46,10 @@ def test_a_row(tmp_path):
             assert answer["quartiles"][0] <= answer["median"] <= answer["quartiles"][1]
             assert answer["compile"] > 0 and answer["temporary"] >= 0
         assert set(row["alone"][what]["present"]) == {"ours"}
-    # Both start from the same weights.
+    # Both libraries start from the same weights.
     ours, theirs = (row["context"]["train"]["present"][library]["loss"] for library in layers)
     assert abs(ours - theirs) <= 1e-4 * abs(theirs)
-    # The activations are there, and not around the layer alone.
+    # In context there are activations; alone there are none.
     alone = row["alone"]["train"]["present"]["ours"]["loss"]
     assert abs(ours - alone) > 0.01 * abs(alone)
     assert "PhysicsConv" in finished.stdout
@@ -73,7 +73,7 @@ def test_rows_of_the_spectral_table(tmp_path):
             assert able == {"forward": {"ours", "transforms"}, "train": {"ours"}}
         assert f"| {row['name']} " in finished.stdout
 
-    # One of the rows anew; the others keep their numbers.
+    # One of the rows is measured again; the others keep their numbers.
     (again, *_), others = [
         [r for r in rows if (r is rows[1]) == chosen] for chosen in (True, False)
     ]
@@ -92,7 +92,7 @@ def test_rows_of_the_spectral_table(tmp_path):
     reason="what a checkout holds, git tells",
 )
 def test_a_folder_that_keeps_the_newest_jax(tmp_path):
-    # With this Python in the place of a newer one.
+    # This Python takes the place of a newer one.
     (tmp_path / "kept" / "venv" / "bin").mkdir(parents=True)
     python = tmp_path / "kept" / "venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')

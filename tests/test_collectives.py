@@ -1,5 +1,5 @@
-"""The counter of communication counts right: on lines as XLA writes them, and on programs whose
-communication is known.
+"""Tests that the counter of communication counts correctly: on lines as XLA writes them, and on
+programs with known communication.
 """
 
 import jax
@@ -41,7 +41,7 @@ LINES = {
     "all-reduce, several arrays": (
         "%r = (f32[8]{0}, (bf16[3,2]{1,0:T(8,128)(2,1)S(1)}), /*index=2*/c64[]) "
         f"all-reduce(%x, %y, %z), {GROUPS}, to_apply=%add",
-        None,  # Nested in a way that XLA does not write.
+        None,  # The parentheses are nested in a way that XLA does not write.
     ),
     "all-reduce, several flat arrays": (
         "%r = (f32[8]{0}, bf16[3,2]{1,0:T(8,128)(2,1)S(1)}, /*index=2*/c64[]) "
@@ -306,7 +306,7 @@ def until(x):
     return lax.while_loop(lambda x: x[0, 0] < 1, step, x)
 
 
-# The function of a device's block, of shape (32, 4), and where the result's axes lie.
+# The function of a device's block, of shape (32, 4), and how the axes of the result are split.
 PROGRAMS = {
     "nothing": (lambda x: 2 * x, P("a", "b")),
     "psum": (lambda x: lax.psum(x, "b"), P("a")),
@@ -332,7 +332,7 @@ WANTED = {
     "all_gather": [["all-gather", 2 * BLOCK, 2, BLOCK, 1, False]],
     "psum_scatter": [["reduce-scatter", BLOCK / 4, 4, 3 / 4 * BLOCK, 1, False]],
     "all_to_all": [["all-to-all", BLOCK, 4, 3 / 4 * BLOCK, 1, False]],
-    # Both rows of the mesh have a ring.
+    # Each of the two rows of the mesh is a ring.
     "ppermute": [["collective-permute", BLOCK, 8, BLOCK, 1, False]],
     "ppermute, open": [["collective-permute", BLOCK, 6, BLOCK, 1, False]],
     "scan": [["collective-permute", BLOCK, 8, BLOCK, 7, True]],

@@ -1,4 +1,4 @@
-"""The tables of docs/data_sets.md: every data set has its row, and the layers of every row run."""
+"""Tests the tables of docs/data_sets.md: every data set has its row, and its layers run."""
 
 import dataclasses
 import functools
@@ -50,7 +50,7 @@ DATA_SETS = {
     """,
 }
 
-# Even, as the longitudes of a grid with poles are, and different.
+# Even, as the longitudes of a grid with poles must be, and different.
 SIZES = (6, 8, 10)
 
 HEADER = (
@@ -74,14 +74,14 @@ class Row:
 
 
 def code(cell):
-    """The one expression in backticks that a cell consists of."""
+    """Finds the one expression in backticks that a cell consists of."""
     found = re.fullmatch(r"`([^`]+)`", cell)
     assert found, f"not one expression in backticks: {cell}"
     return found[1]
 
 
 def rows():
-    """Read the tables; a row for several numbers of axes is several."""
+    """Reads the tables. A row for several numbers of axes becomes several rows."""
     for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
         title, *lines = section.splitlines()
         if HEADER not in lines:

@@ -1,4 +1,4 @@
-"""The solvers of the experiments that need no more than the layers, against analytic solutions."""
+"""Tests the solvers of the experiments that need only the layers, against analytic solutions."""
 
 import importlib.util
 from pathlib import Path
@@ -32,13 +32,13 @@ def zeros(solver):
 )
 def test_rolls_grow_as_the_linear_theory_says(rayleigh, prandtl):
     # `psi = sin(pi z) exp(s t + i a x)` and `theta = i a psi / (s + q)`, with `q = a^2 + pi^2`,
-    # solve the linear equations if `(s + Pr q) (s + q) q = Pr Ra a^2`. Of all channels, one of
+    # solve the linear equations if `(s + Pr q) (s + q) q = Pr Ra a^2`. Of all channels, the one of
     # length 2 sqrt(2) has the least Rayleigh number at which `s` is 0: 27/4 pi^4 (Rayleigh 1916).
     solver = boussinesq.Boussinesq(rayleigh, prandtl, 12, 12, 2 * np.sqrt(2))
     a, q = solver.along[1], solver.squares[0, 1]
     coupling = 4 * prandtl * rayleigh * a**2 / q
     growth = 0.5 * (np.sqrt(((1 - prandtl) * q) ** 2 + coupling) - (1 + prandtl) * q)
-    # Products of these amplitudes are lost in the rounding of the amplitudes.
+    # Products of these amplitudes are smaller than the rounding of the amplitudes.
     state, psi = zeros(solver), 1e-9
     state[:, 0, 1] = -q * psi, 1j * a * psi / (growth + q)
     start, time = state, 0.05
@@ -58,7 +58,7 @@ def test_a_roll_carries_heat_as_in_the_model_of_lorenz():
     change = solver.tendency(state)[1]
     expected = np.zeros_like(change)
     expected[1, 0] = -a * np.pi / 2
-    # And `w` itself, `a sin(pi z) cos(a x)`, heats.
+    # `w` itself, `a sin(pi z) cos(a x)`, heats as well.
     expected[0, 1] = a / 2
     assert np.allclose(change, expected, atol=1e-13)
 
@@ -119,7 +119,7 @@ def test_bells_move_as_the_wind_says():
 
 @pytest.fixture
 def double(x64):
-    """JAX in 64-bit mode, with NumPy's promotion of real numbers to complex ones."""
+    """Puts JAX in 64-bit mode, with NumPy's promotion of real numbers to complex ones."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -134,14 +134,14 @@ def points(solver):
 
 
 def some_vorticity(solver, damping=0.0):
-    """The kept modes of white noise, damped by `exp(-damping squares)`."""
+    """Makes the kept modes of white noise, damped by `exp(-damping squares)`."""
     noise = np.random.default_rng(0).normal(size=(solver.num_points,) * 2)
     return solver.modes(noise) * np.exp(-damping * solver.squares)
 
 
 @pytest.mark.parametrize("along, across", [(1, 1), (2, 2), (3, 1)])
 def test_vortices_of_taylor_and_green_decay(double, along, across):
-    # All waves of one length carry themselves along their own contours, so that `u w_x + v w_y` is
+    # Waves of one length are advected along their own contours, so that `u w_x + v w_y` is
     # 0 (Taylor, Phil. Mag. 46, 1923), and each decays alone.
     solver = flow(forcing=0)
     x, y = points(solver)
@@ -154,7 +154,7 @@ def test_vortices_of_taylor_and_green_decay(double, along, across):
 
 
 def test_the_laminar_flow_comes_from_rest_and_stays(double):
-    # A flow along `x` that depends on `y` alone carries nothing: `w_t = -rate w - n cos(n y)`.
+    # A flow along `x` that depends only on `y` advects nothing: `w_t = -rate w - n cos(n y)`.
     solver, rate = flow(), 0.05 * 16 + 0.1
     x, y = points(solver)
     modes = 0 * solver.laminar
@@ -166,8 +166,8 @@ def test_the_laminar_flow_comes_from_rest_and_stays(double):
 
 
 def test_two_waves_carry_each_other(double):
-    # Of `w = cos(x) + cos(2 y)`, `psi = cos(x) + cos(2 y) / 4`, `u = -sin(2 y) / 2`, `v = sin(x)`:
-    # `u w_x + v w_y = (1 / 2 - 2) sin(x) sin(2 y)`.
+    # `w = cos(x) + cos(2 y)` has `psi = cos(x) + cos(2 y) / 4`, `u = -sin(2 y) / 2`, `v = sin(x)`
+    # and `u w_x + v w_y = (1 / 2 - 2) sin(x) sin(2 y)`.
     solver = flow()
     x, y = points(solver)
     change = solver.tendency(solver.modes(np.cos(x) + np.cos(2 * y)))
@@ -175,7 +175,7 @@ def test_two_waves_carry_each_other(double):
 
 
 def test_carrying_keeps_energy_and_enstrophy(double):
-    # Both are kept by the kept modes alone if no product takes the shape of one of these
+    # The kept modes conserve both by themselves if no product is aliased to one of them
     # (Kraichnan, Phys. Fluids 10, 1967). Waves along `y` without a negative one count half.
     solver = flow()
     modes = some_vorticity(solver)
@@ -209,5 +209,5 @@ def test_a_coarser_grid_shows_the_same_waves(double):
     wave = lambda x, y: 2 * np.cos(3 * x - 5 * y) + np.sin(6 * x + y)
     modes = solver.modes(wave(x, y) + np.cos(x + 7 * y) + np.cos(7 * x))
     x, y = points(flow(14))
-    # Waves of half as many periods as there are points, or of more, are left out.
+    # Waves with at least half as many periods as there are points are left out.
     assert np.allclose(parameters.coarsen(modes, 14), wave(x, y), atol=1e-13)

@@ -1,5 +1,5 @@
-"""What CONTRIBUTING.md says of the house, as far as a program can see it: what stands where, which
-way imports point, and that no place of its recipes is forgotten.
+"""Tests what CONTRIBUTING.md says of the project, as far as a program can see it: what stands
+where, which way imports point, and that no place of its recipes is forgotten.
 """
 
 import ast
@@ -53,7 +53,7 @@ def tree_of(file: Path) -> ast.Module:
 
 
 def dotted(node: ast.AST) -> str:
-    """`a.b.c` of an expression that is just that, else nothing."""
+    """Reads `a.b.c` from an expression that is only that, else nothing."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute) and dotted(node.value):
@@ -62,7 +62,7 @@ def dotted(node: ast.AST) -> str:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """Every module that a file imports, by its full name, or by it and what is taken of it."""
+    """Lists what a file imports, by full names: modules, and names that are imported from them."""
     (source,) = (folder for folder in PACKAGES.values() if folder in file.parents)
     package = file.relative_to(source.parent).parts[:-1]
     for node in ast.walk(tree_of(file)):
@@ -75,7 +75,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def values() -> Iterator[Any]:
-    """Whatever has a name in some module of the packages."""
+    """Finds every object that has a name in some module of the packages."""
     for package in PACKAGES:
         root = importlib.import_module(package)
         for module in pkgutil.walk_packages(root.__path__, f"{package}."):
@@ -126,8 +126,7 @@ MODES = {name for kind in KINDS.values() for name in (kind.name, *kind.aliases)}
 
 @pytest.mark.parametrize("file", SOURCES, ids=short)
 def test_boundary_modes_are_named_in_the_table_alone(file):
-    """But in documentation, where they are the default of an argument, and where they are names of
-    other libraries.
+    """Exceptions are documentation, defaults of arguments, and names of other libraries.
     """
     if PACKAGES["pdequinox_convert"] in file.parents:
         return
@@ -163,8 +162,8 @@ ORDER = ("pdequinox_operators", "pdequinox_padding")
 
 
 def test_siblings_point_down():
-    """The layers know the padding and the operators, but not each other; nothing knows what
-    converts to them, which may know all.
+    """The layers may import the padding and the operators, but not each other. Nothing imports the
+    converting package, which may import all.
     """
     for package, folder in PACKAGES.items():
         if package == "pdequinox_convert":
@@ -175,7 +174,7 @@ def test_siblings_point_down():
             assert siblings <= {package, *below}, file.name
 
 
-# Of a layer package, the class aside: what each file may import of its package.
+# What each file of a layer package may import from its package, except the file of the class.
 FILES = {
     "_operator": {"_sharding", "_cpu", "_convolution"},
     "_sharding": {"_convolution"},
@@ -193,7 +192,7 @@ def test_a_layer_is_five_files_and_their_imports_point_down(package):
     classes = {module.split(".")[1] for module in modules} | ({"_mask", "_resample"} & there)
     assert classes <= there and FILES.keys() <= there
     assert not classes & FILES.keys()
-    # What `_convolution` is made of, if it is more than a file: it may be asked by all.
+    # The parts of `_convolution`, if it is more than one file: all files may import them.
     more = {name for name in there if name[:2] != "__" and "." not in name} - classes - {*FILES}
     for file in folder.rglob("*.py"):
         own = file.relative_to(folder).parts[0].removesuffix(".py")
@@ -230,8 +229,8 @@ def test_every_mode_is_in_the_table_of_what_it_does(kind):
 
 
 def reached(jaxpr, known: dict[str, Operator], found: set[tuple[str, str]]) -> None:
-    """Add the operators of a program, of the programs in it, and of what the operators consist of:
-    each with its parameters, on which that depends.
+    """Adds the operators of a program, of the programs in it, and those that the operators consist
+    of: each with its parameters, on which its parts depend.
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     for equation in jaxpr.eqns:
@@ -250,7 +249,7 @@ def reached(jaxpr, known: dict[str, Operator], found: set[tuple[str, str]]) -> N
 
 
 def test_every_operator_is_in_the_registry_of_transformations():
-    """Some layer of it, or the derivative of one, consists of each."""
+    """Each is part of some layer or of its derivative."""
     known = {value.name: value for value in values() if isinstance(value, Operator)}
     found: set[tuple[str, str]] = set()
     for column in COLUMNS.values():
@@ -269,7 +268,7 @@ def test_every_layer_is_exported():
     # Networks of other libraries are not layers.
     packages = PACKAGES.keys() - {"pdequinox_convert"}
     own = {v for v in modules if v.__module__.partition(".")[0] in packages}
-    # What cannot be called is a part of a layer, and what has no weights an activation.
+    # A module that cannot be called is part of a layer; one without weights is an activation.
     called = {v for v in own if any("__call__" in vars(base) for base in v.__mro__)}
     assert called == {*LAYERS, AliasFree}
 
@@ -304,12 +303,12 @@ def test_every_package_is_type_checked_while_tests_run():
     assert {*named} == {"pdequinox", *PACKAGES}
 
 
-# Arguments whose descriptions differ, because a transposed layer means something else by them.
+# Arguments that mean something else in a transposed layer, so that their descriptions differ.
 TRANSPOSED = {"stride", "padding"}
 
 
 def described(function) -> dict[str, str]:
-    """The items of the documentation of a function, without line breaks."""
+    """Finds the items of the documentation of a function, without line breaks."""
     text = inspect.cleandoc(function.__doc__)
     found = re.findall(r"^- `(\w+)`: (.*(?:\n +.*)*)", text, re.MULTILINE)
     return {name: " ".join(words.split()) for name, words in found}
@@ -329,7 +328,7 @@ def test_an_argument_has_one_description(method):
 
 
 def files_of(call) -> set[Path]:
-    """The files of the packages, wherever they are installed, whose functions are called."""
+    """Lists the files of the packages, wherever installed, whose functions are called."""
     files = set()
     before = sys.getprofile()
     sys.setprofile(lambda frame, event, argument: files.add(frame.f_code.co_filename))
@@ -346,7 +345,7 @@ def test_a_trace_stays_in_six_files_and_reads_no_boundary_mode():
     layer = PhysicsConv(2, 3, 4, 3, boundary_mode=modes, key=jr.key(0))
     loss = lambda layer, x: jnp.sum(layer(x) ** 2)
     for function, lead in ((loss, ()), (jax.grad(loss), ()), (jax.vmap(loss, (None, 0)), (2,))):
-        # Not the first, which imports things, and not of a shape that has been traced before.
+        # The first call imports modules and is left out; the second has a shape not traced before.
         first, second = (jax.ShapeDtypeStruct((*lead, 3, 11, n), "float32") for n in (12, 13))
         jax.eval_shape(function, layer, first)
         files = files_of(lambda f=function, x=second: jax.eval_shape(f, layer, x))

@@ -1,4 +1,4 @@
-"""The meta-package re-exports the public names of the packages that it needs, and nothing else."""
+"""Tests that the meta-package re-exports the public names of the packages that it needs, only."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Training in two processes with two devices each is the training on one device."""
+"""Tests that training in two processes with two devices each equals training on one device."""
 
 import functools
 import itertools
@@ -12,7 +12,7 @@ import pytest
 import training
 
 
-# What pytest is told by its configuration and `conftest.py`, and less of compiling.
+# The settings of pytest's configuration and of `conftest.py`, with less compiling.
 SETTINGS = dict(
     JAX_DEFAULT_PRNG_IMPL="rbg",
     JAX_DISABLE_MOST_OPTIMIZATIONS="1",
@@ -25,8 +25,8 @@ SETTINGS = dict(
 
 @functools.cache
 def on_one_device(name):
-    """The training, and how much it changes when the weights do: the largest change of a loss and
-    of a final weight over the relative change of the first weights, each in a random direction.
+    """Trains, and measures how sensitive the training is: the largest change of a loss and of a
+    final weight, divided by the relative change of the first weights in a random direction.
     """
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     network = training.make_network(name)
@@ -40,11 +40,11 @@ def on_one_device(name):
 
 
 def num_roundings(expected):
-    """Of the longest way through the training, if every sum is taken term after term.
+    """Counts the roundings on the longest way through the training, if sums are taken term by term.
 
-    A layer sums as many products as it has weights per output channel, and a spectral one as many
-    as an axis has points, four times; a step takes all layers forward and back; the derivative by
-    a weight sums over the batch and the field, as the loss does.
+    A layer sums as many products as it has weights per output channel, and a spectral layer also as
+    many as an axis has points, four times. A step takes all layers forward and back. The derivative
+    with respect to a weight sums over the batch and the field, as the loss does.
     """
     layers = sum(weight[0].size // weight.shape[1] for weight in expected.weights)
     layers += 4 * len(expected.weights) * max(training.SPATIAL)
@@ -59,9 +59,9 @@ def test_training_in_two_processes(name, axis_type, tmp_path):
     """The losses and the final weights on every device are those of one device, up to rounding.
 
     A sum of n products, rounded after every operation, is the exact sum of products whose factors
-    are off by n eps at most (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section
-    3.1). So either training is off by what it changes when the weights change by
-    `num_roundings * eps`: in float64, by 1e-10 at most.
+    are off by at most n eps (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section
+    3.1). So each of the two trainings is off by as much as it changes when the weights change by
+    `num_roundings * eps`: in float64, by at most 1e-10.
     """
     if axis_type == "Explicit" and not hasattr(jax.sharding, "AxisType"):
         pytest.skip(f"JAX {jax.__version__} has no explicit axes")
@@ -91,7 +91,7 @@ def test_training_in_two_processes(name, axis_type, tmp_path):
 
 
 def test_a_failure_is_shown(tmp_path):
-    """One process ends, and the one that would wait for it does not go on."""
+    """One process fails, and the process that would wait for it is ended too."""
     program = tmp_path / "program.py"
     program.write_text(
         "import sys, time\n"

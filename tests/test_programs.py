@@ -1,4 +1,4 @@
-"""The comparison of programs sees what they compute, and not how they are cut into functions."""
+"""Tests that the comparison of programs sees what they compute, not how functions divide them."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The formulas of docs/sharding.md are what the compiled programs send."""
+"""Tests that the formulas of docs/sharding.md give what the compiled programs send."""
 
 import json
 import subprocess
@@ -21,8 +21,8 @@ LAYERS = sorted({row["layer"] for row in NUMBERS["rows"]})
 
 @pytest.fixture
 def tool(monkeypatch):
-    """Imports a module of tools/sharding: they are made for the command line, and their folder is
-    not a package.
+    """Imports a module of tools/sharding, whose folder is not a package because its modules are
+    made for the command line.
     """
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(ROOT / "tools" / "sharding"))
@@ -35,7 +35,7 @@ def tool(monkeypatch):
 def assert_sent(tool, layer, sharding, what, counted):
     page = tool("page")
     expected = tool("formulas").sent(page.LAYER[layer], page.SHARDING[sharding], what, page.SIZES)
-    # The bias's gradient and the loss, some bytes, are not in the formulas.
+    # The formulas leave out the gradient of the bias and the loss, some bytes.
     assert abs(counted - expected) <= 256, (layer, sharding, what, counted, expected)
 
 
@@ -61,7 +61,7 @@ def test_counts_of_today_are_those_of_the_formulas(tool, layer, sharding):
 
 
 def test_the_sizes_of_factors_are_those_of_layers(tool):
-    """Every kind of weights that the page names, in 1-D to 3-D."""
+    """Tests every kind of weights that the page names, in 1-D to 3-D."""
     formulas, page = tool("formulas"), tool("page")
     for dims in (1, 2, 3):
         sizes = formulas.Sizes(1, 6, 6, (32,) * dims, 5)

@@ -1,9 +1,9 @@
-"""What JAX and its tools do with a layer: rows, held against every layer and, as the witnesses,
-against `equinox.nn`'s.
+"""Tests what JAX and its tools do with a layer: each row is checked for every layer and, as a
+witness, for the layer of `equinox.nn`.
 
-A row is one function of a `Case` (tests/support/columns.py); a column is one entry of `COLUMNS`. A
-row that fails for the witness on this version of JAX asks nothing of the layers, but for rows that
-are `demanded` of them regardless.
+A row is one function of a `Case` (tests/support/columns.py), and a column is one entry of
+`COLUMNS`. If a row fails for the witness on this version of JAX, the layers need not pass it,
+unless it is `demanded` of them.
 """
 
 import concurrent.futures
@@ -46,7 +46,7 @@ ROWS: dict[str, Row] = {}
 
 
 def row(*, dtypes=("float32", "float64"), demanded=False, **parameters):
-    """Put a check among the rows; once for each value, if there is a parameter."""
+    """Adds a check to the rows, once for each value if there is a parameter."""
 
     def register(check):
         if not parameters:
@@ -60,7 +60,7 @@ def row(*, dtypes=("float32", "float64"), demanded=False, **parameters):
     return register
 
 
-# What works or not, and gives no other values than another row of both dtypes.
+# These rows give the same values as another row, which runs in both dtypes.
 once = functools.partial(row, dtypes=("float32",))
 
 
@@ -120,7 +120,7 @@ def leaves_are_arrays(case):
 
 @once(dtype=("float16", "bfloat16", "float32", "float64"))
 def dtypes(case, dtype):
-    """Parameters and input of a dtype give that dtype back."""
+    """If parameters and input have a dtype, the output has it too."""
     with jax.enable_x64(dtype == "float64"):
         layer = case.make(jr.key(0), dtype=jnp.dtype(dtype))
         assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(layer))
@@ -149,7 +149,7 @@ def grad_eager(case):
 
 
 def derivative(case, layer, x):
-    """The value's change in the direction of a layer and a field, and a bound of its sums."""
+    """Computes the change of the value in the direction of a layer and a field, and a bound."""
     leaves = np.concatenate([flatten(leaf) for leaf in jax.tree.leaves(layer)])
     change = case.by_layer @ leaves + case.by_field @ flatten(x)
     size = case.size(layer) * max(1, largest(case.x)) + case.size(case.layer) * largest(x)
@@ -174,7 +174,7 @@ def linearize(case):
 
 @row()
 def hessian(case):
-    """Of `sum(c * y**2) / 2` by the field: `A^T diag(c) A`."""
+    """The Hessian of `sum(c * y**2) / 2` with respect to the field is `A^T diag(c) A`."""
     c = case.cotangent()
     actual = jax.jit(jax.hessian(lambda x: jnp.sum(c * case.layer(x) ** 2) / 2))(case.x)
     wanted = case.by_field.T @ (flatten(c)[:, None] * case.by_field)
@@ -185,7 +185,7 @@ def hessian(case):
 
 @row()
 def mixed_derivatives(case):
-    """By the layer and the field, reverse over reverse and forward over forward."""
+    """Second derivatives by layer and field: reverse over reverse and forward over forward."""
     c, layer, x = case.cotangent(), case.direction(), case.field(4)
 
     def reverse(f, a):
@@ -236,9 +236,9 @@ def taylor_mode_by_layer_and_field(case):
 
 @row()
 def linear_transpose(case):
-    """By the field, and by the layer, without a bias."""
+    """Transposes exist by the field, and by the layer without a bias."""
     layer = case.make(jr.key(0), use_bias=False) if case.column.has_bias else case.layer
-    # Initialisers split their key whether there is a bias or not.
+    # Initialisers split their key with or without a bias.
     assert all(map(jnp.array_equal, jax.tree.leaves(layer), jax.tree.leaves(case.layer)))
     c = case.cotangent()
     (by_field,) = jax.jit(lambda c: jax.linear_transpose(layer, case.x)(c))(c)
@@ -296,7 +296,7 @@ def per_sample_gradients(case):
 
 
 def composed(case, layers, plain):
-    """One layer after another, each followed by tanh, and a bound of the sums."""
+    """Applies one layer after another, each followed by tanh, and bounds the sums."""
     x, plain = case.x, jax.jit(plain)
     for layer in layers:
         x = jnp.tanh(plain(layer, x))
@@ -366,7 +366,7 @@ def check_shard_map(case):
 
     y, by_layer = value_and_derivative(case.layer, x, c)
     case.agrees(y, x=list(x))
-    # The sum over all samples is one of as many points and cotangents, side by side.
+    # The sum over all samples equals the sum over as many points and cotangents side by side.
     matrices = np.concatenate([case.matrices(case.layer, a)[1] for a in x])
     case.is_derivative_by_layer(by_layer, c, matrices)
 
@@ -423,7 +423,7 @@ def test_all_policies_are_there():
 
 @once(policy=POLICIES)
 def checkpoint(case, policy):
-    """The derivative of `sum(c * y**2) / 2`, which needs the layer's result."""
+    """Computes the derivative of `sum(c * y**2) / 2`, which needs the layer's result."""
     c = case.cotangent()
 
     def loss(layer, x):
@@ -437,11 +437,11 @@ def checkpoint(case, policy):
 
 
 def saves_result(case, policy):
-    """Whether the result of a layer without a bias is among what the derivative keeps."""
+    """Tells whether the derivative keeps the result of a layer without a bias."""
     layer = case.make(jr.key(0), use_bias=False) if case.column.has_bias else case.layer
     y = flatten(case.plain(layer, case.x))
     after = jax.checkpoint(lambda x: jnp.sin(layer(x)), policy=POLICIES[policy])
-    # Of the field alone, so that nothing else of this size is needed.
+    # The derivative is only by the field, so that nothing else of this size is needed.
     _, pull = jax.vjp(after, case.x)
     kept = [flatten(leaf) for leaf in jax.tree.leaves(pull)]
     atol = 2 * case.terms * float(jnp.finfo(case.dtype).eps) * case.size(layer) * largest(case.x)
@@ -458,7 +458,7 @@ def checkpoint_saves(case, policy):
     policy=("dots_with_no_batch_dims_saveable", "checkpoint_dots_with_no_batch_dims"),
 )
 def checkpoint_saves_without_batch(case, policy):
-    """JAX keeps products of one sample here, and no convolution; of these layers, each."""
+    """JAX saves products of one sample here, but no convolutions. Of these layers it saves each."""
     assert saves_result(case, policy)
 
 
@@ -471,8 +471,8 @@ def checkpoint_computes_again(case, policy):
 
 
 def opposed(case):
-    """Weights that are 1 for one channel of the field and -1 for the other: inf - inf."""
-    axis = 2 if hasattr(case.layer, "num_modes") else 1  # Groups come first.
+    """Sets the weights to 1 for one channel of the field and -1 for the other: inf - inf."""
+    axis = 2 if hasattr(case.layer, "num_modes") else 1  # The axis of groups comes first.
 
     def signs(leaf):
         index = jax.lax.broadcasted_iota("int32", leaf.shape, axis)
@@ -482,7 +482,7 @@ def opposed(case):
 
 
 def with_infinity(case):
-    """The field with inf in both channels of a point inside."""
+    """Puts inf in both channels of an inner point of the field."""
     return case.x.at[(slice(None), *(2 for _ in case.column.spatial))].set(jnp.inf)
 
 
@@ -540,7 +540,7 @@ def check_tracer_leaks(case):
 
 @once(bad=("inf", "nan"))
 def non_finite_values_stay(case, bad):
-    """They reach the outputs whose formula reads their point, and change no other one."""
+    """NaN and inf reach the outputs whose formula reads their point, and no others."""
     for axis_ends in (0, -1):
         at = (0, *(axis_ends for _ in case.column.spatial))
         x = case.x.at[at].set(float(bad))
@@ -559,13 +559,13 @@ def non_finite_values_stay(case, bad):
             case.close(left, np.where(read, 0, wanted), case.size(case.layer) * largest(case.x))
 
 
-# Programs that leave ------------------------------------------------------------------------------
+# Exported programs --------------------------------------------------------------------------------
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def exported(function, *shapes):
-    """Write a program out, and read it again."""
+    """Writes a program out, and reads it again."""
     program = jax.export.export(jax.jit(lambda *all: function(*all)), platforms=PLATFORMS)
     program = program(*shapes)
     return jax.export.deserialize(program.serialize())
@@ -586,7 +586,7 @@ def export_with_open_batch(case):
 
 
 def open_field(layer, dims, dtype="float32"):
-    """A field whose axes have any size from 4 on."""
+    """Makes a field whose axes may have any size of at least 4."""
     names = "hwd"[:dims]
     sizes = jax.export.symbolic_shape(
         ",".join(names), constraints=[f"{name} >= 4" for name in names]
@@ -596,7 +596,7 @@ def open_field(layer, dims, dtype="float32"):
 
 @once()
 def export_with_open_space(case):
-    """The basis of a spectral layer, or of `resample`, depends on the size: a clear error."""
+    """The basis of a spectral layer or of `resample` depends on the size, so this raises."""
     if case.column.global_reach:
         field = open_field(case.layer, len(case.column.spatial))
         with pytest.raises((TypeError, ValueError), match=r"(?s)`x` must have known sizes.*shape"):
@@ -612,7 +612,7 @@ def export_with_open_space(case):
 def plain_operations(case):
     """Everything is traced in JAX's own operations, with the same values."""
     loss = lambda layer, x: jnp.sum(jax.vmap(call, (None, 0))(layer, x[None]) ** 2)
-    # Functions of their own, which no other row has traced.
+    # These functions are new, so that no other row has traced them.
     value = lambda layer, x: layer(x)
     derivative = jax.grad(loss, (0, 1))
     with plain_operations_of_jax():
@@ -625,7 +625,7 @@ def plain_operations(case):
 
 @once(run=("eager", "jit"))
 def transfer_guard(case, run):
-    """Nothing goes from the host to the device in a call; in the first one either, if eager."""
+    """A call sends nothing from the host to the device, not even the first one if it is eager."""
     function = call if run == "eager" else jax.jit(lambda layer, x: layer(x))
     with jax.transfer_guard("disallow"):
         y = jax.block_until_ready(function(case.layer, case.x))
@@ -669,7 +669,7 @@ def tree_at(case):
 
 @once()
 def threads(case):
-    """Several call a layer at once, for shapes that none has been called with."""
+    """Several threads call a layer at once, for shapes that have not been called before."""
     shape = (case.x.shape[0], *(n + 3 for n in case.column.spatial))
     x = jnp.asarray(np.random.default_rng(0).standard_normal(shape), case.dtype)
     run = jax.jit(lambda layer, x: layer(x))
@@ -728,7 +728,7 @@ def optax(case):
 
 @once()
 def diffrax(case):
-    """`x' = tanh(layer(x))` by three steps of Euler's method, and the derivative by the layer."""
+    """Diffrax solves `x' = tanh(layer(x))` by three Euler steps, and derives it by the layer."""
     diffrax = importlib.import_module("diffrax")
     (layer,), plain = square_layers(case.column, 1)
 
@@ -751,7 +751,7 @@ def diffrax(case):
     for function in (solved, by_hand):
         loss = lambda layer, function=function: jnp.sum(function(layer, case.x) ** 2)
         both.append(jax.jit(jax.value_and_grad(loss))(layer))
-    # Each step enlarges an error by at most `1 + size / 4`; the derivative passes three back.
+    # Each step enlarges an error by at most `1 + size / 4`; the derivative goes back through three.
     growth = (1 + case.size(layer) / 4) ** 3 * case.x.size * largest(case.x)
     for actual, wanted in zip(*map(jax.tree.leaves, both), strict=True):
         case.close(actual, np.asarray(wanted, np.float64), growth, 6 * case.terms)
@@ -766,12 +766,12 @@ RECTANGLES = {8192: (128, 64), 32000: (200, 160)}
 
 @functools.cache
 def counted(case, half, batch):
-    """The field of ones, and the gradient of the sum of the outputs by each leaf, in float32."""
+    """Makes a field of ones, and the gradient of the outputs' sum by each leaf, in float32."""
     points = POINTS[half] // batch
     spatial = (points,) if len(case.column.spatial) == 1 else RECTANGLES[points * batch]
     if batch > 1 and len(spatial) == 2:
         spatial = (spatial[0] // batch, spatial[1])
-    # As many are summed over in a layer whose output has more points: float16 ends at 65504.
+    # A layer whose output has more points sums over more of them, and float16 ends at 65504.
     growth = -(-math.prod(case.y.shape[1:]) // math.prod(case.x.shape[1:]))
     spatial = (spatial[0] // growth, *spatial[1:])
     x = np.ones((case.column.in_channels, *spatial), np.float32)
@@ -782,7 +782,7 @@ def counted(case, half, batch):
 
 @once(demanded=True, how=("eager", "jit", "vmap"))
 def half_precision_sums(case, how):
-    """Nothing is summed in half precision. The gradient of a bias counts the points."""
+    """Nothing is summed in half precision. The gradient of a bias is the number of points."""
     for half in POINTS:
         batch = 4 if how == "vmap" else 1
         x, wanted = counted(case, half, batch)
@@ -797,7 +797,7 @@ def half_precision_sums(case, how):
 
         gradient = gradient if how == "eager" else jax.jit(gradient)
         actual = gradient(layer, jnp.asarray(x, half))
-        # Rounded twice: the result, and a sum that is passed on.
+        # Two roundings: that of the result, and that of a sum that is passed on.
         atol = 2 * float(jnp.finfo(half).eps) * max(map(largest, jax.tree.leaves(wanted)))
         for found, due in zip(jax.tree.leaves(actual), jax.tree.leaves(wanted), strict=True):
             assert found.dtype == half
@@ -809,7 +809,7 @@ def half_precision_sums(case, how):
 @pytest.mark.parametrize("half", POINTS)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
 def test_half_precision_sum_of_a_stretch_of_outflow(half, compiled):
-    """The adjoint of `pad` adds up all the copies of the last point."""
+    """The adjoint of `pad` adds up all copies of the last point."""
     copies = POINTS[half]
     x = jnp.ones((1, 4), half)
     function = lambda x: jax.vjp(lambda x: pad(x, [(0, copies)], "outflow"), x)[1](
@@ -844,7 +844,7 @@ def test_export_of_every_mode_with_open_space(kind, mode, stride, dilation):
     for size in (4, 9):
         x = jnp.asarray(np.random.default_rng(size).standard_normal((2, size)), "float32")
         y = program.call(x)
-        # Six products and a bias of numbers up to 1 (weights), 4 (fields): the same sum twice.
+        # The same sum twice, of six products and a bias; weights are up to 1, and fields up to 4.
         atol = 2 * 7 * 7 * 4 * float(jnp.finfo("float32").eps)
         np.testing.assert_allclose(y, layer(x), rtol=0, atol=atol)
 

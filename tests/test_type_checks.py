@@ -1,4 +1,4 @@
-"""That the tests run under the run-time checks that they are said to run under."""
+"""Tests that the tests run under the run-time checks that they claim to run under."""
 
 import jax.numpy as jnp
 import jaxtyping

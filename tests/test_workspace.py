@@ -1,4 +1,4 @@
-"""What stands in several packages is the same there."""
+"""Tests that what stands in several packages is the same everywhere."""
 
 import re
 import tomllib
@@ -46,8 +46,8 @@ def test_every_sibling_is_taken_from_the_workspace():
         own = pyproject(folder)
         needed = {re.match(r"[\w-]+", d)[0] for d in own["project"]["dependencies"]} & names
         assert set(own["tool"].get("uv", {}).get("sources", {})) == needed
-    # What is for authors of layers comes with the layers; what converts to them is left to those
-    # who have something to convert.
+    # The operators, which are for authors of layers, come with the layers. The converting package
+    # is left to users who have something to convert.
     needed = {re.match(r"[\w-]+", d)[0] for d in pyproject(ROOT)["project"]["dependencies"]}
     assert needed == names - {"pdequinox-convert", "pdequinox-operators"}
 
