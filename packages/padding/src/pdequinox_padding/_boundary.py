@@ -145,9 +145,9 @@ class Boundary:
     """
 
     axes: Axes
-    """The two ends of every axis; if channels differ, those of the first run."""
+    """Holds the two ends of every axis; if channels differ, those of the first run."""
     channels: tuple[tuple[int, Axes], ...] = ()
-    """The runs of channels, with the axes of each. Empty if any number of channels share them."""
+    """Holds the runs of channels, with the axes of each; empty if all channels share the axes."""
 
     @classmethod
     @no_type_check

@@ -129,8 +129,8 @@ def alias_free(
 
     - `activation`: A function of an array of any shape that acts on every number separately; or a
         module, whose parameters are trained with the others.
-    - `factor`: How many times as many points the finer grid has on each axis: a number of at least
-        1. The result is rounded up to whole points.
+    - `factor`: The number of points of the finer grid on each axis, divided by that of the first
+        grid: a number of at least 1. Numbers of points are rounded up.
     - `boundary_mode`: What the field is outside the grid, in the forms that
         [`pdequinox_spectralconv.SpectralConv`][] takes.
 
