@@ -1,4 +1,4 @@
-"""Convolution layers for neural PDE emulators; the layers are in `pdequinox.conv`."""
+"""Holds the convolution layers for neural PDE emulators, in `pdequinox.conv`."""
 
 from importlib.metadata import distributions as _distributions
 

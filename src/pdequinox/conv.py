@@ -1,4 +1,4 @@
-"""The public names of the four packages, under the name that users of pdequinox import."""
+"""Re-exports the public names of four packages under the name that users of pdequinox import."""
 
 from pdequinox_padding import (
     Boundary as Boundary,

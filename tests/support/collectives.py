@@ -1,8 +1,8 @@
-"""What a compiled JAX program sends between devices, read from the text of the program.
+"""Reads from the text of a compiled JAX program what it sends between devices.
 
 `collectives(jax.jit(f).lower(...).compile())` lists every collective operation of the program with
-the size of its result and the bytes that a device sends for it. Tests hold these against what the
-mathematics of a layer needs; the tables of communication in the docs are made of them.
+the size of its result and the bytes that a device sends for it. Tests compare these with what the
+mathematics of a layer needs, and the tables of communication in the docs are made from them.
 
 The grammar is that of XLA's printer of HLO (`HloInstruction::ToString`): one instruction on a line.
 A line with a collective that does not parse is an error, and so is communication of other kinds
@@ -27,18 +27,18 @@ KINDS = (
 
 
 class Collective(NamedTuple):
-    """One collective operation, as one device sees it."""
+    """Describes one collective operation, as one device sees it."""
 
     name: str
-    """Of the instruction."""
+    """The name of the instruction."""
     kind: str
     """One of `KINDS`; the asynchronous form counts as the same kind."""
     dtypes: tuple[str, ...]
     """XLA's names of the dtypes of the result, one for each array of it."""
     shapes: tuple[tuple[int, ...], ...]
-    """Of the arrays of the result."""
+    """The shapes of the arrays of the result."""
     bytes: int
-    """Of the result on one device, all arrays."""
+    """The bytes of all arrays of the result on one device."""
     group: int
     """How many devices take part together; for a permutation, how many send to another."""
     times: int | None
@@ -49,12 +49,13 @@ class Collective(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the operand or of the result on one device, whichever is larger."""
+        """Gives the bytes of the operand or of the result on one device, whichever is larger."""
         return self.bytes * (self.group if self.kind == "reduce-scatter" else 1)
 
     @property
     def sent(self) -> float:
-        """Bytes that a device sends each time. With `P` devices in a group, a result of `B` bytes:
+        """Counts the bytes that a device sends each time, with `P` devices in a group and a result of
+        `B` bytes:
 
         | kind | bytes | |
         |---|---|---|
@@ -64,7 +65,7 @@ class Collective(NamedTuple):
         | all-to-all | `(P - 1) / P B` | all but its own part |
         | ragged-all-to-all | `B` | what a device receives at most: the mean over devices is below |
         | collective-permute | `B` | of a device that sends; 0 if none does |
-        | collective-broadcast | `B` | each passes it on; 0 if it is alone |
+        | collective-broadcast | `B` | each passes it on; 0 for a single device |
 
         These are the least that any algorithm of point-to-point messages sends, and rings reach
         them (Thakur, Rabenseifner, Gropp, "Optimization of Collective Communication Operations in
@@ -87,7 +88,7 @@ class Collective(NamedTuple):
 
 
 def collectives(program: Any, devices: int | None = None) -> list[Collective]:
-    """All collectives of a program, in the order of its text.
+    """Lists all collectives of a program, in the order of its text.
 
     **Arguments:**
 
@@ -111,12 +112,12 @@ def collectives(program: Any, devices: int | None = None) -> list[Collective]:
 
 
 def largest(found: Iterable[Collective]) -> int:
-    """The size of the largest, in bytes on one device; 0 if there is none."""
+    """Finds the size of the largest, in bytes on one device; 0 if there is none."""
     return max((collective.size for collective in found), default=0)
 
 
 def sent(found: Iterable[Collective]) -> float:
-    """Bytes that a device sends in one run of the program, loops in full."""
+    """Counts the bytes that a device sends in one run of the program, with all turns of loops."""
     total = 0.0
     for collective in found:
         if collective.times is None:
@@ -139,8 +140,8 @@ _ARRAY = re.compile(r"(?P<dtype>[a-z]\w*)\[(?P<shape>[\d,<= ]*)\]")
 
 
 def _collective(line: str, devices: int) -> Collective | None:
-    """The collective of a line, or `None`. How often it runs is left to be filled in."""
-    # Names of operations and of files may hold anything.
+    """Reads the collective of a line, or `None`. How often it runs is filled in later."""
+    # Names of operations and of files may contain anything.
     plain = re.sub(r'"(?:[^"\\]|\\.)*"', '""', line).strip()
     if _UNCOUNTED.search(plain):
         raise ValueError(f"Communication that is not counted: {line}")
@@ -163,11 +164,11 @@ def _collective(line: str, devices: int) -> Collective | None:
 
 
 def _result(text: str, kind: str, start: bool) -> list[tuple[str, tuple[int, ...]]]:
-    """Dtype and shape of every array of the result.
+    """Reads the dtype and the shape of every array of the result.
 
-    The asynchronous form of an all-reduce has the result itself for its shape, all others a tuple
-    `(operands, results, context...)`, in which several operands are a tuple of their own and the
-    context is scalars.
+    The shape of an asynchronous all-reduce is that of the result. The shape of all others is a
+    tuple `(operands, results, context...)`, in which several operands are a tuple of their own and
+    the context is scalars.
     """
     # Layouts, such as `{1,0:T(8,128)S(1)}`, and comments, such as `/*index=5*/`.
     text = re.sub(r"\{[^{}]*\}|/\*.*?\*/", "", text)
@@ -180,7 +181,7 @@ def _result(text: str, kind: str, start: bool) -> list[tuple[str, tuple[int, ...
 
 
 def _elements(text: str, at_least: int = 0) -> list[str]:
-    """Of a tuple, `(a, (b, c))` to `a` and `(b, c)`."""
+    """Splits a tuple, `(a, (b, c))` into `a` and `(b, c)`."""
     if not (text.startswith("(") and text.endswith(")")):
         raise ValueError(f"{text!r} is not a tuple.")
     parts, depth = [""], 0
@@ -197,7 +198,7 @@ def _elements(text: str, at_least: int = 0) -> list[str]:
 
 
 def _array(text: str) -> tuple[str, tuple[int, ...]]:
-    """`f32[4,<=8]`: a dimension whose size is not fixed counts with its bound."""
+    """Reads `f32[4,<=8]`; a dimension whose size is not fixed counts with its bound."""
     if (match := _ARRAY.fullmatch(text)) is None:
         raise ValueError(f"{text!r} is not the shape of an array.")
     sizes = match["shape"].replace("<=", "").split(",") if match["shape"] else []
@@ -205,7 +206,7 @@ def _array(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _item_size(dtype: str) -> int:
-    """Bytes; an element of less than a byte takes a whole one, as XLA stores it by default."""
+    """Counts bytes. An element of less than a byte takes a whole one, as XLA stores it by default."""
     if dtype == "pred":
         return 1
     if (match := re.match(r"(?:s|u|f|bf|c)(\d+)", dtype)) is None:
@@ -214,7 +215,7 @@ def _item_size(dtype: str) -> int:
 
 
 def _senders(text: str) -> int:
-    """How many of the pairs `{{source,target},...}` lead to another device."""
+    """Counts the pairs `{{source,target},...}` that lead to another device."""
     match = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", text)
     if match is None:
         raise ValueError("No pairs of source and target.")
@@ -222,8 +223,8 @@ def _senders(text: str) -> int:
 
 
 def _group(text: str, devices: int) -> int:
-    """The size of a group of devices, of the largest if they differ. There are three ways to write
-    the groups:
+    """Finds the size of a group of devices, or of the largest if they differ. There are three ways
+    to write the groups:
 
     - `{{0,1},{2,3}}`, and `{}` for one group of all devices;
     - `[2,4]<=[8]`: the devices `0..7` as a table of shape 2 x 4 (`<=[4,2]T(1,0)`: transposed from
@@ -255,7 +256,7 @@ _TRIP_COUNT = re.compile(r'"known_trip_count":\s*\{\s*"n":\s*"?(\d+)"?')
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of each computation, and the name of the one that runs."""
+    """Finds the lines of each computation, and the name of the one that runs."""
     computations: dict[str, list[str]] = {}
     entry, current = None, None
     for line in text.splitlines():
@@ -278,7 +279,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _turns(computations: dict[str, list[str]], entry: str) -> dict[str, tuple[int | None, bool]]:
-    """How often each computation that is called runs, and whether in a loop. Calls do not recur."""
+    """Counts how often each called computation runs, and whether in a loop. Calls do not recur."""
     calls: dict[str, list[tuple[str, int | None, bool]]] = {name: [] for name in computations}
     for caller, lines in computations.items():
         for line in lines:
@@ -287,7 +288,7 @@ def _turns(computations: dict[str, list[str]], entry: str) -> dict[str, tuple[in
             for key, several, one in _CALL.findall(line):
                 loop = key in ("body", "condition")
                 count = _TRIP_COUNT.search(line.replace("\\", "")) if loop else None
-                # The condition is asked once more than the body runs.
+                # The condition runs once more than the body.
                 extra = int(key == "condition")
                 factor = (int(count[1]) + extra if count else None) if loop else 1
                 for name in re.findall(r"[\w.\-]+", several or one):
@@ -316,7 +317,7 @@ def _turns(computations: dict[str, list[str]], entry: str) -> dict[str, tuple[in
 
 
 def _devices(text: str) -> int:
-    """Replicas times partitions, of the first line of the text; each is 1 where it is not given."""
+    """Reads replicas times partitions from the first line; each is 1 where it is not given."""
     head = next((line for line in text.splitlines() if line.startswith("HloModule")), "")
     counts = re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", head)
     return math.prod(int(count) for count in counts)

@@ -1,5 +1,5 @@
-"""The columns of the registry of transformations: every layer, `equinox.nn`'s as the witnesses, and
-each layer's formula written anew in JAX's own operations.
+"""Defines the columns of the registry of transformations: every layer, those of `equinox.nn` as
+witnesses, and each layer's formula, written again in JAX's own operations.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ from pdequinox_spectralconv import resample, SpectralConv
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """`make(key, **arguments)` gives a layer of `in_channels` for a grid of `spatial` points, with
-    3 channels out; `plain(layer, x)` is its formula. The layers of `square`, if not of the
-    column itself, keep the grid as it is.
+    """Describes a layer and its formula. `make(key, **arguments)` gives a layer with `in_channels`
+    in and 3 channels out, for a grid of `spatial` points, and `plain(layer, x)` is its formula. The
+    column `square`, by default this one, has layers that keep the grid as it is.
 
     An output is the result of at most `terms` operations, one after the other. `global_reach` says
     whether it depends on every point of the grid. `witness` is the column whose failure makes a
@@ -48,8 +48,8 @@ class Column:
 
 
 def source(j: int, size: int, ends: tuple[str, str]) -> tuple[int, int]:
-    """The index and the sign of the point that `e[j]` repeats; a sign of 0 if it repeats none. The
-    documented formulas, applied until the position is inside.
+    """Finds the index and the sign of the point that `e[j]` repeats, or a sign of 0 if it repeats
+    none, by applying the documented formulas until the position is inside.
     """
     sign = 1
     while not 0 <= j < size:
@@ -76,7 +76,7 @@ def source(j: int, size: int, ends: tuple[str, str]) -> tuple[int, int]:
 def extended(
     x: jax.Array, axis: int, positions: Any, ends: tuple[str, str], step: int
 ) -> jax.Array:
-    """Take `z[positions]` along an axis; `z` is the extension with `step - 1` zeros between
+    """Takes `z[positions]` along an axis, where `z` is the extension with `step - 1` zeros between
     neighbours. Zeros are not products with 0, which would turn inf into NaN.
     """
     sources = [
@@ -91,8 +91,8 @@ def extended(
 
 
 def convolution(ends, first, last, *, stride=1, dilation=1, groups=1, transposed=False) -> Callable:
-    """The formula of both convolutions: output `i` sums `weight[t] z[i * stride + first + t * d]`,
-    where the last output's last tap reads at `last(n)` of `n` points.
+    """Computes both convolutions: output `i` sums `weight[t] z[i * stride + first + t * d]`, where
+    the last tap of the last output reads at `last(n)` of `n` points.
 
     A transposed layer has its stride between the points of `z`, and 1 between its outputs.
     """
@@ -124,7 +124,7 @@ def pointwise(layer, x):
 
 
 def multiplied(layer, group, coefficients):
-    """The product of every kept coefficient with its matrix."""
+    """Multiplies every kept coefficient by its matrix."""
     real = layer.weights_real[group].astype(coefficients.dtype)
     if layer.weights_imag is None:
         matrix = real
@@ -135,8 +135,9 @@ def multiplied(layer, group, coefficients):
 
 
 def spectral_periodic(layer, x):
-    """`y = Re(ifft(c Y))` on two periodic axes: group 0 holds the non-negative wavenumbers of the
-    first axis and group 1 the negative ones; `c = 2` strictly between 0 and half of the last axis.
+    """Computes `y = Re(ifft(c Y))` on two periodic axes. Group 0 holds the non-negative wavenumbers
+    of the first axis and group 1 the negative ones. `c` is 2 strictly between 0 and half of the
+    last axis.
     """
     rows, last = layer.weights_real.shape[3:]
     n, m = x.shape[1:]
@@ -150,8 +151,8 @@ def spectral_periodic(layer, x):
 
 
 def spectral_quarter_waves(layer, x):
-    """Between a node of slope 0 and a node of value 0 that is not stored, `N` points further, the
-    extension has the period `4 N`, and mode `i` is its wavenumber `2 i + 1`.
+    """Computes the layer between a node of slope 0 and, `N` points further, a node of value 0 that
+    is not stored: the extension has the period `4 N`, and mode `i` is its wavenumber `2 i + 1`.
     """
     n = x.shape[1]
     whole = extended(x, 1, range(4 * n), ("neumann", "dirichlet_node"), 1)
@@ -164,7 +165,7 @@ def spectral_quarter_waves(layer, x):
 
 
 class Resampled(eqx.Module):
-    """A layer whose output is evaluated on another grid."""
+    """Evaluates the output of a layer on another grid."""
 
     layer: PointwiseLinearConv
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -179,7 +180,7 @@ class Resampled(eqx.Module):
 
 
 def resampled(layer, x):
-    """The expansion into all waves, of which those that both grids hold are evaluated."""
+    """Expands the field into all waves, and evaluates those that both grids hold."""
     y = pointwise(layer.layer, x)
     for axis, (ends, m) in enumerate(zip(layer.modes, layer.shape, strict=True), 1):
         matrix = jnp.asarray(oracles.resampling(ends, x.shape[axis], m), x.dtype)
@@ -204,7 +205,7 @@ CONV, CONV_TRANSPOSE = "equinox.nn.Conv", "equinox.nn.ConvTranspose"
 
 
 def same(stride=1, dilation=1):
-    """The first and the last position that a "same" convolution of `KERNEL` reads."""
+    """Gives the first and the last position that a "same" convolution of `KERNEL` reads."""
     first = [-((k - 1) // 2) * dilation for k in KERNEL]
     last = [
         lambda n, k=k: (math.ceil(n / stride) - 1) * stride + (k - 1 - (k - 1) // 2) * dilation
@@ -214,7 +215,7 @@ def same(stride=1, dilation=1):
 
 
 def same_transposed(stride=1, dilation=1):
-    """The same of a transposed one without output padding."""
+    """Gives these positions for a transposed convolution without output padding."""
     first = [-(k // 2) * dilation for k in KERNEL]
     last = [lambda n, k=k: (n - 1) * stride + (k - 1 - k // 2) * dilation for k in KERNEL]
     return first, last
@@ -225,7 +226,7 @@ def padded(widths):
 
 
 def padded_transposed(widths):
-    """Output 0 reads from `lower - (k - 1)` on, the last one up to `n - 1 + (k - 1) - upper`."""
+    """Gives these positions with padding: `lower - (k - 1)` and `n - 1 + (k - 1) - upper`."""
     first = [lower - (k - 1) for (lower, _), k in zip(widths, KERNEL, strict=True)]
     last = [
         lambda n, k=k, u=upper: n - 1 + (k - 1) - u
@@ -254,7 +255,7 @@ def resampled_layer(key, **arguments):
     return Resampled(layer, (6, 3), (("periodic", "periodic"), ("neumann", "dirichlet_cell")))
 
 
-# For the terms of the spectral layers see `rounding_steps` in test_spectral_conv.py:
+# The terms of the spectral layers follow from `rounding_steps` in test_spectral_conv.py:
 # `4 (5 + 2 * 2 + 6 + 6 + 2 * 3 + 6 + 6)` and `8 log2(4 * 6 + 4) + 4 + 6`.
 COLUMNS = {
     CONV: on_plane(
@@ -334,17 +335,17 @@ COLUMNS = {
 
 
 def square_layers(column: Column, count: int) -> tuple[list, Callable]:
-    """Layers whose output can be their input, and their formula."""
+    """Makes layers whose output can be their input, and gives their formula."""
     column = column.square or column
     return [column.make(key, out_channels=2) for key in jr.split(jr.key(7), count)], column.plain
 
 
 class Case:
-    """A column in a dtype: its layer and field, and what linear algebra says about them.
+    """Holds a column in a dtype: its layer and field, and what linear algebra says about them.
 
-    The layer is affine in the field and in its parameters, each; so `by_field` (a matrix) and
-    `by_layer` (a matrix for all leaves) of the plain composition, both in float64, give every value
-    and derivative.
+    The layer is affine in the field, and affine in its parameters. So two matrices of the plain
+    composition in float64, `by_field` and `by_layer` (for all leaves), give every value and
+    derivative.
     """
 
     def __init__(self, name: str, dtype: Any):
@@ -360,7 +361,7 @@ class Case:
         self.y, self.by_layer, self.by_field = self.matrices(self.layer, self.x)
 
     def matrices(self, layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The value of the plain composition, and its matrices by all leaves and by the field."""
+        """Computes the plain composition's value, and its matrices by all leaves and by the field."""
         y, (by_layer, by_field) = self._jacobians(layer, x)
         flat = lambda leaf: np.asarray(leaf, np.float64).reshape(y.size, -1)
         leaves = [flat(leaf) for leaf in jax.tree.leaves(by_layer)]
@@ -375,21 +376,21 @@ class Case:
         return jnp.asarray(np.random.default_rng(seed).standard_normal(self.y.shape), self.dtype)
 
     def direction(self, seed: int = 3) -> Any:
-        """A layer of random leaves."""
+        """Makes a layer of random leaves."""
         generator = np.random.default_rng(seed)
         return jax.tree.map(
             lambda leaf: jnp.asarray(generator.standard_normal(leaf.shape), leaf.dtype), self.layer
         )
 
     def size(self, layer: Any) -> float:
-        """A bound of the outputs, of fields up to 1, and of the sums on the way to them. A spectral
+        """Bounds the outputs for fields up to 1, and the sums on the way to them. A spectral
         coefficient divided by the number of points is no larger than the field, and counts twice.
         """
         return 2 * sum(float(np.abs(flatten(leaf)).sum()) for leaf in jax.tree.leaves(layer))
 
     def close(self, actual: Any, expected: Any, size: float, terms: int | None = None) -> None:
-        """Two orders of the same operations differ by `2 * terms` roundings of their largest sum,
-        `size`.
+        """Computes the tolerance: two orders of the same operations differ by `2 * terms` roundings of
+        their largest sum, `size`.
         """
         assert actual.dtype == self.dtype
         atol = 2 * (self.terms if terms is None else terms) * float(jnp.finfo(self.dtype).eps)
@@ -398,7 +399,7 @@ class Case:
         )
 
     def agrees(self, actual: Any, layer: Any = None, x: Any = None) -> None:
-        """`actual` is the value of a layer (or a list of them) at fields (or a list)."""
+        """Checks that `actual` is the value of a layer (or a list of them) at fields (or a list)."""
         layer, x = self.layer if layer is None else layer, self.x if x is None else x
         batched = isinstance(x, list)
         layers = layer if isinstance(layer, list) else [layer] * (len(x) if batched else 1)
@@ -409,12 +410,12 @@ class Case:
         self.close(actual, np.stack(wanted) if several else wanted[0], size)
 
     def is_derivative_by_field(self, actual: Any, c: Any) -> None:
-        """`actual` is the gradient of `sum(c * layer(x))`."""
+        """Checks that `actual` is the gradient of `sum(c * layer(x))`."""
         wanted = (self.by_field.T @ flatten(c)).reshape(self.x.shape)
         self.close(actual, wanted, self.size(self.layer) * largest(c), self.terms + self.y.size)
 
     def is_derivative_by_layer(self, actual: Any, c: Any, by_layer: Any = None) -> None:
-        """The same by the layer: sums over points of the cotangent times the field."""
+        """Checks the gradient by the layer: sums over points of the cotangent times the field."""
         by_layer = self.by_layer if by_layer is None else by_layer
         assert jax.tree.structure(actual) == jax.tree.structure(self.layer)
         size = 2 * self.y.size * largest(c) * max(1.0, largest(self.x))

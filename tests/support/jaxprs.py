@@ -1,4 +1,4 @@
-"""What a program of JAX (a jaxpr) consists of."""
+"""Tells what a program of JAX (a jaxpr) consists of."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +7,8 @@ import jax
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a program and of the programs in it, but for the calls of `jax.jit` around
-    these: not every version of JAX writes out a program that is to be inlined.
+    """Lists the equations of a program and of the programs in it. Calls of `jax.jit` around these
+    are left out, because not every version of JAX writes out a program that should be inlined.
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     for equation in jaxpr.eqns:
@@ -20,5 +20,5 @@ def equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def primitives(jaxpr: Any) -> Iterator[str]:
-    """The names of the primitives of all equations."""
+    """Lists the names of the primitives of all equations."""
     return (equation.primitive.name for equation in equations(jaxpr))

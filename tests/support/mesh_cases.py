@@ -1,6 +1,6 @@
-"""Layers on a mesh of devices: what they give and what they send, against the same on one device.
+"""Compares layers on a mesh of devices with the same layers on one device: results, and what is sent.
 
-A test file lists its `Case`s, and holds what `measure` finds of each against what the mathematics
+A test file lists its `Case`s, and compares what `measure` finds for each with what the mathematics
 of the layer needs, in float64, on meshes with automatic and with explicit axes.
 """
 
@@ -26,10 +26,10 @@ NOT_SPLIT = P()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """A layer on a batch of that shape, which is split by `spec` over a mesh of these sizes."""
+    """Describes a layer on a batch of that shape, split by `spec` over a mesh of these sizes."""
 
     layer: Callable[..., eqx.Module]
-    """Its constructor, but for `key`."""
+    """Its constructor, without `key`."""
     shape: tuple[int, ...]
     sizes: Mapping[str, int]
     spec: P
@@ -45,12 +45,12 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A layer with random weights and a random field, and the results of both on one device."""
+    """Makes a layer with random weights and a random field, and their results on one device."""
 
     forward: Callable
-    """Of the weights and the field."""
+    """A function of the weights and the field."""
     gradients: Callable
-    """Of both, and of the cotangent of the result."""
+    """A function of both, and of the cotangent of the result."""
     weights: Any
     has_bias: bool
     x: np.ndarray
@@ -60,7 +60,7 @@ class Subject:
 
     @classmethod
     def of(cls, case: Case) -> "Subject":
-        """Compiles and runs one program, and none for the weights."""
+        """Compiles and runs only one program, and none for the weights."""
         normal = np.random.default_rng(0).standard_normal
         layer = eqx.filter_eval_shape(case.layer, key=jax.random.key(0))
         layer = jax.tree.map(lambda leaf: normal(leaf.shape), layer)
@@ -83,7 +83,7 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a layer does on a mesh."""
+    """Holds what a layer does on a mesh."""
 
     shape: tuple[int, ...]
     """Of the result."""
@@ -94,7 +94,7 @@ class Measured:
     forward: list[Collective]
     gradients: list[Collective]
     errors: dict[str, float]
-    """Of the result and of both gradients: the largest difference from one device over what
+    """For the result and for both gradients, the largest difference from one device, divided by what
     rounding can make of it.
     """
     weights: int
@@ -104,7 +104,7 @@ class Measured:
 
 
 def measure(case: Case, kind: str) -> Measured:
-    """The case on a mesh whose axes are of the `kind`."""
+    """Runs the case on a mesh whose axes are of the `kind`."""
     one = case.on_one_device
     axis_types = (AxisType[kind],) * len(case.sizes)
     mesh = jax.make_mesh(tuple(case.sizes.values()), tuple(case.sizes), axis_types=axis_types)
@@ -130,11 +130,11 @@ def measure(case: Case, kind: str) -> Measured:
 
 
 def _bounds(one: Subject) -> tuple[float, float, float]:
-    """What rounding can make of the results.
+    """Bounds what rounding can make of the results.
 
-    Every sum is one of products of two of the three arrays, at most as many as the field or the
-    cotangent has points. The sum of their absolute values is at most the product of the two norms,
-    times 4, which bounds the norms of the transforms of spectral layers, on any axes.
+    Every sum is a sum of products of two of the three arrays, with at most as many terms as the
+    field or the cotangent has points. The sum of their absolute values is at most the product of
+    the two norms, times 4, which bounds the norms of the transforms of spectral layers on any axes.
     """
     norm = lambda tree: math.sqrt(sum(float(np.sum(v**2)) for v in jax.tree.leaves(tree)))
     terms = max(one.x.size, one.cotangent.size)
@@ -150,7 +150,7 @@ def _error(actual: Any, expected: Any) -> float:
 
 
 def _place(mesh: Any, spec: P, value: np.ndarray) -> jax.Array:
-    """Split so; on every device, where the mesh does not divide it."""
+    """Splits an array by the spec, or copies it to every device where the mesh does not divide it."""
     entries = tuple(spec)[: value.ndim]
     even = all(
         n % math.prod(mesh.shape[axis] for axis in jax.tree.leaves(axes)) == 0
@@ -165,7 +165,7 @@ def _entries(spec: P, rank: int) -> list[Any]:
 
 
 def assert_close(measured: Measured) -> None:
-    """Values and gradients are those of one device."""
+    """Checks that values and gradients are those of one device."""
     for what, ratio in measured.errors.items():
         assert ratio <= 1, (what, ratio)
 
@@ -173,8 +173,8 @@ def assert_close(measured: Measured) -> None:
 def assert_sent(
     measured: Measured, forward: Mapping[str, float], gradients: Mapping[str, float]
 ) -> None:
-    """The collectives are of these kinds alone, and their results have these bytes in all, on one
-    device.
+    """Checks that all collectives are of these kinds, and that their results have these bytes in
+    all on one device.
     """
     for what, expected in (("forward", forward), ("gradients", gradients)):
         found: dict[str, int] = {}

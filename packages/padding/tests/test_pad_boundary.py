@@ -23,7 +23,6 @@ from pdequinox_padding._boundary import Kind, KINDS
 from pdequinox_padding._pad import extend
 
 
-
 BOUNDARIES = [
     Boundary.parse("neumann", 2),
     Boundary.parse("neumann", 3),
