@@ -54,8 +54,8 @@ class Collective(NamedTuple):
 
     @property
     def sent(self) -> float:
-        """Counts the bytes that a device sends each time, with `P` devices in a group and a result of
-        `B` bytes:
+        """Counts the bytes that a device sends each time. With `P` devices in a group and a result
+        of `B` bytes:
 
         | kind | bytes | |
         |---|---|---|
@@ -206,7 +206,7 @@ def _array(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _item_size(dtype: str) -> int:
-    """Counts bytes. An element of less than a byte takes a whole one, as XLA stores it by default."""
+    """Counts bytes. An element of less than a byte takes a whole one, as XLA stores it."""
     if dtype == "pred":
         return 1
     if (match := re.match(r"(?:s|u|f|bf|c)(\d+)", dtype)) is None:

@@ -215,7 +215,7 @@ def same(stride=1, dilation=1):
 
 
 def same_transposed(stride=1, dilation=1):
-    """Gives these positions for a transposed convolution without output padding."""
+    """Gives the same positions for a transposed convolution without output padding."""
     first = [-(k // 2) * dilation for k in KERNEL]
     last = [lambda n, k=k: (n - 1) * stride + (k - 1 - k // 2) * dilation for k in KERNEL]
     return first, last
@@ -226,7 +226,7 @@ def padded(widths):
 
 
 def padded_transposed(widths):
-    """Gives these positions with padding: `lower - (k - 1)` and `n - 1 + (k - 1) - upper`."""
+    """Gives the same positions with padding: `lower - (k - 1)` and `n - 1 + (k - 1) - upper`."""
     first = [lower - (k - 1) for (lower, _), k in zip(widths, KERNEL, strict=True)]
     last = [
         lambda n, k=k, u=upper: n - 1 + (k - 1) - u
@@ -361,7 +361,7 @@ class Case:
         self.y, self.by_layer, self.by_field = self.matrices(self.layer, self.x)
 
     def matrices(self, layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Computes the plain composition's value, and its matrices by all leaves and by the field."""
+        """Computes the plain composition's value and its matrices by all leaves and by the field."""
         y, (by_layer, by_field) = self._jacobians(layer, x)
         flat = lambda leaf: np.asarray(leaf, np.float64).reshape(y.size, -1)
         leaves = [flat(leaf) for leaf in jax.tree.leaves(by_layer)]
@@ -389,8 +389,8 @@ class Case:
         return 2 * sum(float(np.abs(flatten(leaf)).sum()) for leaf in jax.tree.leaves(layer))
 
     def close(self, actual: Any, expected: Any, size: float, terms: int | None = None) -> None:
-        """Computes the tolerance: two orders of the same operations differ by `2 * terms` roundings of
-        their largest sum, `size`.
+        """Computes the tolerance: two orders of the same operations differ by `2 * terms` roundings
+        of their largest sum, `size`.
         """
         assert actual.dtype == self.dtype
         atol = 2 * (self.terms if terms is None else terms) * float(jnp.finfo(self.dtype).eps)
@@ -399,7 +399,7 @@ class Case:
         )
 
     def agrees(self, actual: Any, layer: Any = None, x: Any = None) -> None:
-        """Checks that `actual` is the value of a layer (or a list of them) at fields (or a list)."""
+        """Checks that `actual` is the value of a layer at fields, or of a list of layers or fields."""
         layer, x = self.layer if layer is None else layer, self.x if x is None else x
         batched = isinstance(x, list)
         layers = layer if isinstance(layer, list) else [layer] * (len(x) if batched else 1)

@@ -1,4 +1,4 @@
-"""Compares layers on a mesh of devices with the same layers on one device: results, and what is sent.
+"""Compares layers on a mesh of devices with the same layers on one device, and what they send.
 
 A test file lists its `Case`s, and compares what `measure` finds for each with what the mathematics
 of the layer needs, in float64, on meshes with automatic and with explicit axes.
@@ -45,7 +45,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """Makes a layer with random weights and a random field, and their results on one device."""
+    """Holds a layer with random weights, a random field, and the results of both on one device."""
 
     forward: Callable
     """A function of the weights and the field."""
@@ -86,21 +86,21 @@ class Measured:
     """Holds what a layer does on a mesh."""
 
     shape: tuple[int, ...]
-    """Of the result."""
+    """The shape of the result."""
     split: list[Any]
     """The axes of the mesh that split each axis of the result."""
     split_by_x: list[Any]
-    """The same of the gradient by the field."""
+    """The same for the gradient by the field."""
     forward: list[Collective]
     gradients: list[Collective]
     errors: dict[str, float]
-    """For the result and for both gradients, the largest difference from one device, divided by what
-    rounding can make of it.
+    """For the result and for both gradients, the largest difference from one device, divided by
+    what rounding can make of it.
     """
     weights: int
-    """Bytes of all of them."""
+    """The bytes of all weights."""
     result: int
-    """Bytes of all of it."""
+    """The bytes of the whole result."""
 
 
 def measure(case: Case, kind: str) -> Measured:
@@ -150,7 +150,7 @@ def _error(actual: Any, expected: Any) -> float:
 
 
 def _place(mesh: Any, spec: P, value: np.ndarray) -> jax.Array:
-    """Splits an array by the spec, or copies it to every device where the mesh does not divide it."""
+    """Splits an array by the spec, or copies it to every device if the mesh does not divide it."""
     entries = tuple(spec)[: value.ndim]
     even = all(
         n % math.prod(mesh.shape[axis] for axis in jax.tree.leaves(axes)) == 0

@@ -1,4 +1,4 @@
-"""What the layers are checked against: float64 numpy, dense matrices and plain loops.
+"""Computes what the layers are checked against, by float64 numpy, dense matrices and plain loops.
 
 Nothing here calls JAX or any of the packages.
 """
@@ -17,10 +17,10 @@ POLE_MODES = ("pole_cell", "pole_cell_odd", "pole_node", "pole_node_odd")
 
 @functools.cache
 def extension_row(position, size, ends):
-    """The extension `e[position]` as coefficients of `x[0..size-1]` and of the two wall values.
+    """Writes the extension `e[position]` as coefficients of `x[0..size-1]` and the two wall values.
 
-    The formulas as they stand in the documentation of `pad`, with `e` on their right
-    sides wherever it has `x`, so that they apply in turn.
+    The formulas are those in the documentation of `pad`, but with `e` in place of `x` on their
+    right sides, so that they can be applied repeatedly.
     """
     j, n, (lower, upper) = position, size, ends
 
@@ -66,14 +66,15 @@ def extension_row(position, size, ends):
 
 
 def extension_matrix(positions, size, ends, values=(0.0, 0.0)):
-    """The matrix and the constant of `e[positions] = matrix @ x + constant`."""
+    """Gives the matrix and the constant of `e[positions] = matrix @ x + constant`."""
     rows = np.array([extension_row(j, size, ends) for j in positions]).reshape(-1, size + 2)
     return rows[:, :size], rows[:, size:] @ np.asarray(values, float)
 
 
 def pole_source(position, size, ends):
-    """Where the extension over poles takes `e[position]` from: the row, the sign (0 for nothing),
-    and over how many poles it goes. Each end's formula, in turn, until it is on the grid.
+    """Finds where the extension over poles takes `e[position]` from: the row, the sign (0 for
+    nothing), and the number of poles on the way. Applies the formulas of the ends until the
+    position is on the grid.
     """
     j, n, sign, passages = position, size, 1, 0
     while not 0 <= j < n:
@@ -99,8 +100,8 @@ def pole_source(position, size, ends):
 
 
 def extension_over_poles(x, widths, ends):
-    """The extension of the last two axes of `x`, the latitude and the longitude around it, by
-    `widths` of both and the `ends` of the latitude, point by point.
+    """Extends the last two axes of `x`, the latitude and the longitude around it, point by point, by
+    the `widths` of both and the `ends` of the latitude.
     """
     (south, north), (west, east) = widths
     rows, columns = x.shape[-2:]
@@ -114,11 +115,11 @@ def extension_over_poles(x, widths, ends):
 
 
 def unfolded_field(x, ends, positions):
-    """The extension of `x` between two mirrors (or of a periodic `x`) from one whole period of it.
+    """Extends `x` between two mirrors (or a periodic `x`) from one whole period of the extension.
 
-    The field and its image in the upper mirror, shortened by the node that a lower mirror of
-    `neumann` shares with the next period, or lengthened by the wall node of `dirichlet_node`, is a
-    period, or half of one if exactly one of the mirrors changes the sign.
+    The field and its image in the upper mirror form a period, or half of one if exactly one of the
+    mirrors changes the sign. They are shortened by the node that a lower mirror of `neumann` shares
+    with the next period, or lengthened by the wall node of `dirichlet_node`.
     """
     lower, upper = ends
     if lower == "periodic" or (len(x) == 1 and ends == ("neumann", "neumann")):
@@ -141,8 +142,8 @@ def unfolded_field(x, ends, positions):
 
 
 def convolution(x, weight, bias, *, stride, dilation, groups, ends, padding=None):
-    """Output `i` sums `weight[t] e[i * s + t * d - lower]`; `lower` is `(k - 1) // 2 * d` and the
-    number of outputs `ceil(N / s)` unless `padding` gives the widths.
+    """Sums `weight[t] e[i * s + t * d - lower]` for output `i`. Unless `padding` gives the widths,
+    `lower` is `(k - 1) // 2 * d` and the number of outputs is `ceil(N / s)`.
     """
 
     def positions(axis, tap):
@@ -163,9 +164,9 @@ def convolution(x, weight, bias, *, stride, dilation, groups, ends, padding=None
 def transposed_convolution(
     x, weight, bias, *, stride, dilation, groups, ends, output_padding, padding=None
 ):
-    """Output `j` sums `weight[t] z[j + t * d - lower]` with `z[i * s] = e[i]`, else 0; `lower` is
-    `k // 2 * d` and the number of outputs `(N - 1) * s + 1 + o`, unless `padding` is that of
-    another convolution to be transposed.
+    """Sums `weight[t] z[j + t * d - lower]` for output `j`, where `z[i * s] = e[i]` and all other
+    points of `z` are 0. Unless `padding` is that of another convolution to be transposed, `lower`
+    is `k // 2 * d` and the number of outputs is `(N - 1) * s + 1 + o`.
     """
 
     def matrix(axis, tap):
@@ -186,7 +187,7 @@ def transposed_convolution(
 
 
 def _sum_over_taps(x, weight, bias, groups, matrix):
-    """The convolution, and the same sum over absolute values, which bounds its rounding."""
+    """Computes the convolution, and the same sum over absolute values, which bounds its rounding."""
     x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
     c_out, per_group = weight.shape[:2]
     total = magnitude = 0.0
@@ -214,10 +215,12 @@ def _sum_over_taps(x, weight, bias, groups, matrix):
 
 
 def assert_within_rounding(actual, oracle, magnitude, terms, where=""):
-    """A sum of `terms` products, each rounded once, and of `terms - 1` additions is off by at most
-    `terms * eps` of the sum of absolute values, whatever its order (N. J. Higham, "Accuracy and
-    Stability of Numerical Algorithms", 2nd ed., section 3.1: `gamma_n < n eps` with the unit
-    roundoff `eps / 2`, while `n eps < 1`).
+    """Checks a sum of `terms` products against the bound of its rounding.
+
+    Each product is rounded once, and so are the `terms - 1` additions. The sum is off by at most
+    `terms * eps` of the sum of absolute values, in any order (N. J. Higham, "Accuracy and Stability
+    of Numerical Algorithms", 2nd ed., section 3.1: `gamma_n < n eps` with the unit roundoff
+    `eps / 2`, if `n eps < 1`).
     """
     import ml_dtypes
 
@@ -229,7 +232,7 @@ def assert_within_rounding(actual, oracle, magnitude, terms, where=""):
     np.testing.assert_array_less(np.abs(actual - oracle), bound, err_msg=where)
 
 
-# For each mode of an end between walls: how many points outside of the grid the wall is, and
+# For each mode of an end between walls: how many points outside the grid the wall is, and
 # whether the field is odd about it.
 WALLS = {
     "neumann": (0.0, False),
@@ -243,20 +246,20 @@ WALL_ENDS = tuple(itertools.product(WALLS, WALLS))
 
 
 def wall_points(size, ends):
-    """Where the points of the grid are, from 0 at the lower wall to 1 at the upper one."""
+    """Computes the places of the grid's points, from 0 at the lower wall to 1 at the upper one."""
     lower, upper = (WALLS[end][0] for end in ends)
     length = size - 1 + lower + upper
     return (np.arange(size) + lower) / (length if length > 0 else 1.0)
 
 
 def wall_frequency(k, ends):
-    """The number of half waves between the walls of function `k`."""
+    """Counts the half waves of function `k` between the walls."""
     lower, upper = (WALLS[end][1] for end in ends)
     return k + {0: 0.0, 1: 0.5, 2: 1.0}[lower + upper]
 
 
 def wall_function(k, t, ends, derivative=0):
-    """Function `k` of an axis between walls, or its derivative, at the places `t`."""
+    """Evaluates function `k` of an axis between walls, or its derivative, at the places `t`."""
     rate = np.pi * wall_frequency(k, ends)
     # Sine, cosine, - sine, - cosine; a cosine is the derivative of a sine.
     order = (0 if WALLS[ends[0]][1] else 1) + derivative
@@ -265,14 +268,14 @@ def wall_function(k, t, ends, derivative=0):
 
 
 def wall_functions(size, ends, count):
-    """Functions `0..count-1` at the points of the grid, one in each column."""
+    """Evaluates functions `0..count-1` at the points of the grid, one in each column."""
     points = wall_points(size, ends)
     return np.stack([wall_function(k, points, ends) for k in range(count)], axis=1)
 
 
 def kept_modes(num_modes, ends=None):
-    """Every kept mode with the place of its weights: pairs `(wavenumbers, (group, *index))`. On an
-    axis between walls, the number of the function stands for the wavenumber.
+    """Lists every kept mode with the place of its weights: pairs `(wavenumbers, (group, *index))`.
+    On an axis between walls, the number of the function takes the place of the wavenumber.
     """
     ends = [("periodic",) * 2] * len(num_modes) if ends is None else ends
     full = [axis for axis, pair in enumerate(ends) if pair[0] == "periodic"][:-1]
@@ -286,9 +289,9 @@ def kept_modes(num_modes, ends=None):
 
 
 def spectral_convolution(x, weights_real, weights_imag, ends=None, output_shape=None):
-    """`y[j'] = 1/N sum over kept k of c_k Re(W_k X_k exp(2 pi i k.j'/N'))`, term by term. On an
-    axis between walls, `X_k / N` is the coefficient of function `k` in the expansion into all of
-    them, and the wave is that function.
+    """Sums `y[j'] = 1/N sum over kept k of c_k Re(W_k X_k exp(2 pi i k.j'/N'))` term by term. On an
+    axis between walls, `X_k / N` is the coefficient of function `k` in the expansion into all
+    functions, and the wave is that function.
 
     The second result bounds the magnitude of every output, from the sums of absolute values.
     """
@@ -308,7 +311,7 @@ def spectral_convolution(x, weights_real, weights_imag, ends=None, output_shape=
     }
 
     def sums(axis, k):
-        """What the points are multiplied with to give the coefficient."""
+        """Gives the numbers by which the points are multiplied to give the coefficient."""
         n = spatial[axis]
         if axis in periodic:
             return np.exp(-2j * np.pi * k * np.arange(n) / n) / n
@@ -336,8 +339,9 @@ def spectral_convolution(x, weights_real, weights_imag, ends=None, output_shape=
 
 
 def waves(ends, size, count):
-    """The waves of an axis, of `count` points at most, at `size` points: one in each column. Of an
-    even number of points, the last along a ring is the cosine that alternates from point to point.
+    """Evaluates the waves of an axis that `count` points hold at most, at `size` points: one wave in
+    each column. The last wave of an even number of points on a ring is the cosine that alternates
+    from point to point.
     """
     if ends[0] != "periodic":
         return wall_functions(size, ends, count)
@@ -351,10 +355,10 @@ def waves(ends, size, count):
 
 
 def resampling(ends, size, to_size):
-    """The matrix from a field on `size` points to `to_size`: the expansion into all waves of the
-    grid, of which those that both hold are evaluated. If the coarser grid has an even number of
-    points, its last wave is one of two of the same wavenumber on a finer grid; the sine is 0 at all
-    of its points.
+    """Gives the matrix from a field on `size` points to `to_size`. It expands the field into all
+    waves of its grid, and evaluates those that both grids hold. If the coarser grid has an even
+    number of points, its last wave is one of two with the same wavenumber on a finer grid; the sine
+    is 0 at all points of the coarser one.
     """
     both = min(size, to_size)
     expansion = np.linalg.inv(waves(ends, size, size))[:both]

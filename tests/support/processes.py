@@ -1,4 +1,4 @@
-"""Starts a Python program in several processes on this machine, which JAX makes one of."""
+"""Starts a Python program in several processes on this machine, which JAX connects."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that no other program is given as long as the context lasts.
+    """Gives a port that no other program is given as long as the context lasts.
 
     The socket holds it, bound but not listening; JAX's coordinator can bind to it all the same,
     because gRPC sets `SO_REUSEPORT`, too.
@@ -37,7 +37,7 @@ def run(
 
     Each is called with `coordinator num_processes process_id` and then `arguments`, sees
     `devices_each` CPU devices, and has `variables` in its environment. If one fails, or `timeout`
-    seconds have passed, the others are killed, and the end of what each wrote is raised.
+    seconds have passed, the others are killed, and an error has the end of what each wrote.
     """
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
@@ -67,12 +67,12 @@ def run(
 
 
 def _wait(children: Sequence[subprocess.Popen], deadline: float) -> str | None:
-    """What went wrong, as soon as it does, or `None` when every child has ended well."""
+    """Says what went wrong as soon as it does, or `None` when every child has ended well."""
     while True:
         codes = [child.poll() for child in children]
         for i, code in enumerate(codes):
             if code not in (None, 0):
-                # The others notice, too, and their reports come after the one that tells why.
+                # The others fail too, and their reports come after the one that says why.
                 return f"process {i} ended with code {code}"
         if None not in codes:
             return None

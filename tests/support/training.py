@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P, Sharding
 
 
-# By its path: the other modules of that folder are not for the tests to find.
+# It is loaded by its path, so that the tests do not find the other modules of that folder.
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "networks.py"
 _spec = importlib.util.spec_from_file_location("networks", EXAMPLE)
 networks = importlib.util.module_from_spec(_spec)
@@ -27,7 +27,7 @@ BATCH, IN_CHANNELS, OUT_CHANNELS, SPATIAL = 2, 3, 2, (32, 16)
 MODE = ["periodic", ("dirichlet_cell", "neumann_cell")]
 NUM_STEPS, LEARNING_RATE, MOMENTUM = 5, 0.2, 0.9
 
-# The mesh, and the mesh axis of each axis of a batch of fields.
+# The mesh, and the mesh axis that splits each axis of a batch of fields.
 LAYOUTS = {
     "one_axis": ({"x": 4}, P(None, None, "x")),
     "two_axes": ({"x": 2, "y": 2}, P(None, None, "x", "y")),
@@ -35,7 +35,7 @@ LAYOUTS = {
 
 
 class Outcome(NamedTuple):
-    """The loss before each step, and the final weights, in the order of their leaves."""
+    """Holds the loss before each step, and the final weights, in the order of their leaves."""
 
     losses: np.ndarray
     weights: list[np.ndarray]
@@ -50,7 +50,7 @@ def make_network(name: str) -> eqx.Module:
 
 
 def field(num_channels: int, seed: int) -> tuple[tuple[int, ...], Callable]:
-    """The shape of a batch of sums of waves, and a function that evaluates a block of it."""
+    """Gives the shape of a batch of sums of waves, and a function that evaluates a block of it."""
     generator = np.random.default_rng(seed)
     frequencies = generator.uniform(0, 1, (8, 2))
     phases = generator.uniform(0, 2 * np.pi, (BATCH, num_channels, 8))
@@ -70,14 +70,14 @@ def loss(network: eqx.Module, x: jax.Array, y: jax.Array) -> jax.Array:
 
 @eqx.filter_jit
 def step(network: Any, velocity: Any, x: jax.Array, y: jax.Array) -> tuple[Any, Any, jax.Array]:
-    """Gradient descent with momentum, by hand: these tests do without optax."""
+    """Descends along the gradient with momentum, by hand, so that these tests do not need optax."""
     value, gradient = eqx.filter_value_and_grad(loss)(network, x, y)
     velocity = jax.tree.map(lambda v, g: MOMENTUM * v - LEARNING_RATE * g, velocity, gradient)
     return eqx.apply_updates(network, velocity), velocity, value
 
 
 def train(network: eqx.Module, of_fields: Sharding, of_weights: Sharding) -> Outcome:
-    """Every process evaluates its own shards of the fields, and no others."""
+    """Trains. Every process evaluates only its own shards of the fields."""
     x, y = (
         jax.make_array_from_callback(shape, of_fields, block)
         for shape, block in (field(IN_CHANNELS, 1), field(OUT_CHANNELS, 2))
@@ -106,7 +106,7 @@ def train_sharded(network: eqx.Module, layout: str, axis_type: str) -> Outcome:
 
 def main() -> None:
     coordinator, num_processes, process_id, name, axis_type, folder = sys.argv[1:]
-    # The default since JAX 0.5, but for which 0.4.38 reads no environment variable.
+    # The default since JAX 0.5; 0.4.38 reads no environment variable for it.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(coordinator, int(num_processes), int(process_id))
     network = make_network(name)

@@ -1,6 +1,6 @@
-"""What every layer goes through in its users' hands, as checks that take any layer.
+"""Checks what users do with every layer.
 
-A `Subject` makes layers; each check takes a subject and the dtype that JAX works in.
+A `Subject` makes layers. Each check takes a subject and the dtype in which JAX works.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from jax.test_util import check_grads
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """`make(key, **arguments)` gives a layer of `in_channels` on a grid of `spatial` points.
+    """Makes layers: `make(key, **arguments)` gives one of `in_channels` on `spatial` points.
 
     An output is the result of `terms` operations, one after the other, and at most `gain(layer)`
     times as large as the largest input or 1. `square` makes a layer whose output can be its input.
@@ -36,7 +36,7 @@ class Subject:
 
 
 def tolerance(subject, layer, x):
-    """Two orders of the same operations differ by `2 * terms` roundings of their largest sum."""
+    """Computes the tolerance: orders of the same operations differ by `2 * terms` roundings."""
     size = jnp.maximum(1, jnp.max(jnp.abs(x.astype(jnp.float32))))
     eps = jnp.finfo(x.dtype).eps.astype(jnp.float32)
     return 2 * subject.terms * float(eps * subject.gain(layer) * size)
@@ -94,7 +94,7 @@ def ensembles(subject, dtype):
 
 
 def derivatives(subject, dtype):
-    """`jax.grad` by the layer itself, and derivatives against finite differences."""
+    """Checks `jax.grad` by the layer itself, and derivatives against finite differences."""
     layer, x = subject.make(jr.key(0)), subject.field(1, dtype)
     loss = jax.jit(lambda f, a: jnp.mean(f(a) ** 2))
     by_layer, by_input = jax.jit(jax.grad(loss, argnums=(0, 1)))(layer, x)
@@ -110,7 +110,7 @@ def checkpoint(subject, dtype):
     plain = jax.jit(jax.grad(loss))(layer, x)
     rematerialised = jax.jit(jax.grad(jax.checkpoint(loss)))(layer, x)
     for a, b in zip(jax.tree.leaves(rematerialised), jax.tree.leaves(plain), strict=True):
-        # The same operations once more, in another program: off by some roundings of a sum.
+        # Another program has the same operations, and is off by some roundings of a sum.
         atol = 2 * subject.terms * float(jnp.finfo(dtype).eps * jnp.max(jnp.abs(b)))
         np.testing.assert_allclose(a, b, rtol=0, atol=atol)
 
@@ -144,8 +144,8 @@ def serialisation(subject, dtype):
 
 
 def dtypes(subject, dtype):
-    """Parameters and input of a dtype give that dtype back. The tests of each layer compare the
-    values in half precision with an oracle.
+    """Checks that the output has the dtype of parameters and input. The tests of each layer compare
+    the values in half precision with an oracle.
     """
     for name in ("float16", "bfloat16", dtype.name):
         layer = subject.make(jr.key(0), dtype=name)
