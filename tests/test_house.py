@@ -126,8 +126,7 @@ MODES = {name for kind in KINDS.values() for name in (kind.name, *kind.aliases)}
 
 @pytest.mark.parametrize("file", SOURCES, ids=short)
 def test_boundary_modes_are_named_in_the_table_alone(file):
-    """Exceptions are documentation, defaults of arguments, and names of other libraries.
-    """
+    """Exceptions are documentation, defaults of arguments, and names of other libraries."""
     if PACKAGES["pdequinox_convert"] in file.parents:
         return
     tree = tree_of(file)

@@ -361,7 +361,7 @@ class Case:
         self.y, self.by_layer, self.by_field = self.matrices(self.layer, self.x)
 
     def matrices(self, layer: Any, x: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Computes the plain composition's value and its matrices by all leaves and by the field."""
+        """Computes the value of the plain composition, and its matrices by leaves and by field."""
         y, (by_layer, by_field) = self._jacobians(layer, x)
         flat = lambda leaf: np.asarray(leaf, np.float64).reshape(y.size, -1)
         leaves = [flat(leaf) for leaf in jax.tree.leaves(by_layer)]
@@ -399,7 +399,7 @@ class Case:
         )
 
     def agrees(self, actual: Any, layer: Any = None, x: Any = None) -> None:
-        """Checks that `actual` is the value of a layer at fields, or of a list of layers or fields."""
+        """Checks that `actual` is the value of a layer (or of several) at fields (or a list)."""
         layer, x = self.layer if layer is None else layer, self.x if x is None else x
         batched = isinstance(x, list)
         layers = layer if isinstance(layer, list) else [layer] * (len(x) if batched else 1)

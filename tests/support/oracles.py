@@ -100,8 +100,8 @@ def pole_source(position, size, ends):
 
 
 def extension_over_poles(x, widths, ends):
-    """Extends the last two axes of `x`, the latitude and the longitude around it, point by point, by
-    the `widths` of both and the `ends` of the latitude.
+    """Extends the last two axes of `x`, the latitude and the longitude around it, point by point,
+    by the `widths` of both and the `ends` of the latitude.
     """
     (south, north), (west, east) = widths
     rows, columns = x.shape[-2:]
@@ -187,7 +187,7 @@ def transposed_convolution(
 
 
 def _sum_over_taps(x, weight, bias, groups, matrix):
-    """Computes the convolution, and the same sum over absolute values, which bounds its rounding."""
+    """Computes the convolution, and the same sum over absolute values, a bound of its rounding."""
     x, weight = np.asarray(x, np.float64), np.asarray(weight, np.float64)
     c_out, per_group = weight.shape[:2]
     total = magnitude = 0.0
@@ -339,7 +339,7 @@ def spectral_convolution(x, weights_real, weights_imag, ends=None, output_shape=
 
 
 def waves(ends, size, count):
-    """Evaluates the waves of an axis that `count` points hold at most, at `size` points: one wave in
+    """Evaluates the waves that `count` points of an axis can hold, at `size` points: one wave in
     each column. The last wave of an even number of points on a ring is the cosine that alternates
     from point to point.
     """

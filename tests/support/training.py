@@ -77,7 +77,7 @@ def step(network: Any, velocity: Any, x: jax.Array, y: jax.Array) -> tuple[Any, 
 
 
 def train(network: eqx.Module, of_fields: Sharding, of_weights: Sharding) -> Outcome:
-    """Trains. Every process evaluates only its own shards of the fields."""
+    """Trains a network. Every process evaluates only its own shards of the fields."""
     x, y = (
         jax.make_array_from_callback(shape, of_fields, block)
         for shape, block in (field(IN_CHANNELS, 1), field(OUT_CHANNELS, 2))
