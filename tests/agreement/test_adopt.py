@@ -1,5 +1,6 @@
-"""Whole networks of pdequinox 0.1.2 on the layers of this project: outputs, gradients, training
-that goes on, files, ensembles; and layers for which pdequinox computes something else than it says.
+"""Tests whole networks of pdequinox 0.1.2 on the layers of this project: outputs, gradients,
+training that continues, files, ensembles; and layers for which pdequinox does not compute what it
+says.
 """
 
 import itertools
@@ -32,7 +33,7 @@ OWN = (
     pdequinox_spectralconv.SpectralConv,
 )
 
-# Every architecture, small enough to compile in seconds. The number of layers that are replaced.
+# Every architecture, small enough to compile in seconds, and the number of layers to be replaced.
 NETWORKS = {
     "ClassicUNet": dict(hidden_channels=4, num_levels=1),
     "ModernUNet": dict(hidden_channels=4, num_levels=1, num_blocks=1),
@@ -58,7 +59,7 @@ def make(name, dims, mode, key=None):
 
 
 def layers_of(model):
-    """All of the layers that are convolutions, of either library."""
+    """Lists all layers that are convolutions, of either library."""
     bases = (eqx.nn.Conv, *OWN, TheirMorePaddingConv, TheirMorePaddingConvTranspose)
     bases = (*bases, theirs.conv.SpectralConv)
     is_layer = lambda node: isinstance(node, bases)
@@ -85,9 +86,10 @@ def loss_and_gradients(model, x):
 
 
 def assert_close(actual, expected):
-    """In float64: every network sums fewer than 2000 numbers in a row (8 channels by 27 taps, or
-    64 points of a transform, in at most 8 layers and as many norms), and forgives as many
-    roundings. Norms divide by standard deviations of about 0.1 here, and so take as much more.
+    """Compares outputs and gradients in float64. Every network sums fewer than 2000 numbers in a
+    row (8 channels by 27 taps, or 64 points of a transform, in at most 8 layers and as many norms),
+    so as many roundings are allowed. Norms divide by standard deviations of about 0.1 here, which
+    enlarges rounding errors by the inverse.
     """
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.shape == e.shape and a.dtype == e.dtype
@@ -95,7 +97,7 @@ def assert_close(actual, expected):
         np.testing.assert_allclose(a, e, rtol=0, atol=2000 * 10 * np.finfo(float).eps * size)
 
 
-# All modes in 1-D, where programs are small; each once more in 2-D or 3-D.
+# All modes are tested in 1-D, where programs are small, and each once more in 2-D or 3-D.
 CASES = [
     (name, dims, mode)
     for number, name in enumerate(NETWORKS)
@@ -118,7 +120,7 @@ def test_networks(name, dims, mode, x64):
     for array, expected in zip(arrays_of(mine), arrays_of(other), strict=True):
         np.testing.assert_array_equal(array, expected)
     x = normal(1, (2, *SIZES[dims]))
-    with jax.numpy_dtype_promotion("standard"):  # pdequinox adds Python's complex to floats.
+    with jax.numpy_dtype_promotion("standard"):  # pdequinox adds a Python complex to floats.
         expected = loss_and_gradients(other, x)
     assert_close(loss_and_gradients(mine, x), expected)
     if hasattr(other, "receptive_field"):
@@ -144,9 +146,10 @@ def train(model, state, optimiser, steps, x, y):
 @pytest.mark.converts("state of an optimiser", "pdequinox", "adopt")
 @pytest.mark.parametrize("name", ["ClassicUNet", "ClassicFNO"])
 def test_a_trained_network_from_a_file_goes_on_training(name, tmp_path, x64):
-    """With the state of its optimiser; the losses of ten steps each stay together, in float64, as
-    closely as those of the same steps in the other library. Adam divides by the root of small
-    numbers, which is why 1e-9 and not what `assert_close` says: six digits more than a step moves.
+    """A network is adopted with the state of its optimiser. In float64, the losses of ten more
+    steps are those of the same steps in the other library. Adam divides by the root of small
+    numbers, so the tolerance is 1e-9 instead of that of `assert_close`. That is six digits less
+    than a step changes the losses.
     """
     x, y = normal(1, (4, 2, 16)), normal(2, (4, 3, 16))
     optimiser = optax.adamw(3e-3)
@@ -161,13 +164,13 @@ def test_a_trained_network_from_a_file_goes_on_training(name, tmp_path, x64):
         _, _, expected = train(other, state, optimiser, 10, x, y)
     (mine, mine_state), report = adopt(loaded)
     assert not report.left
-    # Once in the network, and once in each moment.
+    # One is in the network, and one in each moment.
     assert len(report.replaced) == 3 * len(layers_of(mine))
     with jax.numpy_dtype_promotion("standard"):  # Optax adds integers to floats.
         _, _, losses = train(mine, mine_state, optimiser, 10, x, y)
     assert losses[-1] < losses[0]
     np.testing.assert_allclose(losses, expected, rtol=1e-9)
-    # What is adopted is stored and loaded like any other model.
+    # Adopted models are stored and loaded like any other model.
     eqx.tree_serialise_leaves(tmp_path / "mine.eqx", mine)
     again = eqx.tree_deserialise_leaves(tmp_path / "mine.eqx", adopt(like[0])[0])
     for array, stored in zip(arrays_of(again), arrays_of(mine), strict=True):
@@ -194,7 +197,7 @@ def test_ensembles(name, x64):
 
 
 def test_adopting_while_tracing():
-    """As in APEBench, which makes its networks under `equinox.filter_vmap`."""
+    """APEBench makes its networks under `equinox.filter_vmap`, as here."""
     keys = jr.split(jr.key(0), 2)
     inside = eqx.filter_vmap(lambda key: adopt(make("ClassicFNO", 1, "periodic", key))[0])(keys)
     outside, _ = adopt(eqx.filter_vmap(lambda key: make("ClassicFNO", 1, "periodic", key))(keys))
@@ -217,8 +220,8 @@ EVEN = [
 @pytest.mark.converts("transposed convolution", "pdequinox", "adopt")
 @pytest.mark.parametrize(("dims", "k", "s", "o", "d", "mode"), EVEN)
 def test_transposed_layers_with_even_kernels_stay_as_they_are(dims, k, s, o, d, mode, x64):
-    """They are shifted by a point there. Where pdequinox extends the field by too few points, and
-    takes zeros for the rest, they are left.
+    """Transposed layers with even kernels are shifted by a point in pdequinox. Where it extends the
+    field by too few points, and takes zeros for the rest, they are left.
     """
     keywords = dict(stride=s, output_padding=o, dilation=d, groups=2, boundary_mode=mode)
     other = transposed(theirs.conv.PhysicsConvTranspose, dims, k, **keywords)
@@ -228,7 +231,7 @@ def test_transposed_layers_with_even_kernels_stay_as_they_are(dims, k, s, o, d, 
         assert (
             mode != "dirichlet" and "extends the field by too few points" in report.left[0].reason
         )
-        # Another layer than that of this project, whichever way it is shifted.
+        # It differs from the layer of this project, whichever way it is shifted.
         shifted = transposed(
             pdequinox_physconv.MorePaddingConvTranspose, dims, k, stride=s, output_padding=o,
             dilation=d, groups=2, padding_mode=other.padding_mode,
@@ -359,7 +362,7 @@ def test_what_is_left_says_why():
 @pytest.mark.converts("network", "more or fewer modes", "resize_modes")
 @pytest.mark.converts("state of an optimiser", "more or fewer modes", "resize_modes")
 def test_a_network_gets_more_modes(x64):
-    """A field that holds only the modes from before gives the same."""
+    """A field that holds only the earlier modes gives the same."""
     mine, _ = adopt(make("ClassicFNO", 2, "periodic"))
     more = resize_modes(mine, (3, 4))
     assert {layer.num_modes for layer in layers_of(more) if hasattr(layer, "num_modes")} == {(3, 4)}

@@ -1,5 +1,5 @@
-"""What pdequinox 0.1.2 does otherwise, and why: each test states what is right, passes here, and
-fails there in the way that is written beside it.
+"""Tests what pdequinox 0.1.2 does differently, and why. Each test states what is right, passes
+here, and fails there in the way that is written beside it.
 """
 
 from typing import Any, NamedTuple
@@ -34,15 +34,15 @@ THEIRS = Library(
 )
 
 DID_NOT_RAISE = pytest.fail.Exception
-"""What `pytest.raises` raises where nothing else is."""
+"""The error of `pytest.raises` if nothing is raised."""
 
 KEY = jr.key(7)
 ROUNDING = 64 * float(jnp.finfo(jnp.float32).eps)
-"""Sums of at most some dozens of terms, relative to the sum of their absolute values."""
+"""A tolerance for sums of some dozens of terms, relative to the sum of their absolute values."""
 
 
 def fails_there(raises: type[BaseException] | None, *arguments: Any) -> list[Any]:
-    """The parameters of a test, once for each library; `None`: that library passes as well."""
+    """Gives the parameters of a test for each library; `None` means that the library passes too."""
     marks = () if raises is None else pytest.mark.xfail(strict=True, raises=raises)
     name = "-".join(map(str, arguments))
     return [
@@ -57,8 +57,8 @@ def both(raises: type[BaseException] | None) -> pytest.MarkDecorator:
 
 @pytest.fixture(autouse=True)
 def standard_promotion():
-    """The other library's spectral layer adds a Python complex to a float array, which JAX's strict
-    promotion of dtypes refuses; no test here is to fail for that.
+    """Allows promotion of dtypes. The other library's spectral layer adds a Python complex to a
+    float array, which JAX refuses under strict promotion, and no test here should fail for that.
     """
     with jax.numpy_dtype_promotion("standard"):
         yield
@@ -99,7 +99,7 @@ def test_spectral_weights_have_the_output_channels_first(library, in_channels, o
     [
         *fails_there(DID_NOT_RAISE, (5, 2, 2), 0),
         *fails_there(DID_NOT_RAISE, (2, 4, 2), 1),
-        # Slices too short, of which the message of `einsum` speaks.
+        # The slices are too short, as the message of `einsum` says.
         *fails_there(AssertionError, (9, 2, 2), 0),
         *fails_there(AssertionError, (2, 2, 6), 2),
     ],
@@ -156,7 +156,7 @@ def test_stacked_spectral_convs_are_scanned(library):
         *fails_there(AssertionError, 2, 1, 1),
         *fails_there(AssertionError, 4, 1, 2),
         *fails_there(AssertionError, 4, 2, 3),
-        # Here it does extend the field far enough, and is but shifted.
+        # In this case it extends the field far enough, and is only shifted.
         *fails_there(None, 2, 2, 1),
         *fails_there(None, 3, 2, 1),
     ],
@@ -274,7 +274,7 @@ def test_boundary_modes_per_axis_and_per_end(library, layer, boundary_mode):
 
 @both(TypeError)
 def test_spectral_conv_is_one_of_a_sequence(library):
-    """`equinox.nn.Sequential` hands every layer a key."""
+    """`equinox.nn.Sequential` passes a key to every layer."""
     layer = library.SpectralConv(1, 1, 1, 3, key=KEY)
     assert eqx.nn.Sequential([layer])(jnp.ones((1, 8))).shape == (1, 8)
 
@@ -288,8 +288,8 @@ def test_spectral_conv_does_not_broadcast_one_channel(library):
 
 @both(AssertionError)
 def test_receptive_field_of_an_even_transposed_kernel(library):
-    """By the inputs that an output depends on: with stride 1, one below and two above or two below
-    and one above.
+    """The receptive field is the inputs that an output depends on: with stride 1, one below and two
+    above, or two below and one above.
     """
     layer = library.PhysicsConvTranspose(1, 1, 1, 4, key=KEY, boundary_mode="dirichlet")
     reached = jnp.flatnonzero(jax.jacobian(layer)(jnp.ones((1, 9)))[0, 4, 0]) - 4
@@ -303,8 +303,8 @@ def test_receptive_field_of_an_even_transposed_kernel(library):
     ("library", "padding"), [*fails_there(AssertionError, 0), *fails_there(None, 1)]
 )
 def test_explicit_padding_of_the_transpose_is_that_of_the_convolution(library, padding):
-    """As in `equinox.nn.ConvTranspose`: a wider padding makes fewer outputs. There it is the
-    padding of the field itself, which is the same where it is half of the kernel's width.
+    """A wider padding makes fewer outputs, as in `equinox.nn.ConvTranspose`. In pdequinox it is the
+    padding of the field itself, which is the same if it is half of the kernel's width.
     """
     parent = library.PhysicsConvTranspose.__base__
     x = jr.normal(jr.key(1), (2, 5))

@@ -1,5 +1,5 @@
-"""Agreement with pdequinox 0.1.2 wherever it is right: initial arrays, outputs, gradients, fields,
-signatures and saved files of its convolution layers.
+"""Tests agreement with pdequinox 0.1.2 wherever it is right: initial arrays, outputs, gradients,
+fields, signatures and saved files of its convolution layers.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ UNIT = float(jnp.finfo(jnp.float32).eps) / 2
 """The relative error of one rounded operation."""
 
 THREEFRY = jr.key(7, impl="threefry2x32")
-"""A key of the generator that users have, if they choose none; the tests' own is a faster one."""
+"""A key of the default generator, which most users have; the tests use a faster one."""
 
 # (in_channels, out_channels, groups, use_bias, zero_bias_init), taken in turn by the cases below.
 CHANNELS = [
@@ -74,7 +74,7 @@ CASES = IN_1D + [
 
 
 def cases(odd: bool = False) -> list[Any]:
-    """Geometries and boundary modes, with channels in turn; `odd`: those of odd kernels alone."""
+    """Lists geometries and boundary modes, with channels in turn; `odd` takes only odd kernels."""
     return [
         pytest.param(
             geometry, mode, channels, id=f"{mode}-{'-'.join(map(str, (*geometry, *channels)))}"
@@ -88,7 +88,7 @@ def cases(odd: bool = False) -> list[Any]:
 def convolutions(
     classes: tuple[Any, Any], geometry: Any, mode: str, channels: Any, **extra: Any
 ) -> list[Any]:
-    """The two libraries' layers, with keys that are alike."""
+    """Makes the layers of the two libraries, with equal keys."""
     shape, kernel_size, stride, dilation = geometry
     in_channels, out_channels, groups, use_bias, zero_bias_init = channels
     return [
@@ -110,12 +110,12 @@ def convolutions(
 
 
 def normal(seed: int, shape: tuple[int, ...]) -> Any:
-    """NumPy's generator, which needs no compilation."""
+    """Draws from NumPy's generator, which needs no compilation."""
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def assert_equal_arrays(mine: Any, other: Any) -> None:
-    """Bit for bit, in the order in which files hold them."""
+    """Compares arrays bit for bit, in the order in which files hold them."""
     mine, other = (jax.tree.leaves(eqx.filter(layer, eqx.is_array)) for layer in (mine, other))
     assert [array.shape for array in mine] == [array.shape for array in other]
     for array, expected in zip(mine, other, strict=True):
@@ -125,22 +125,22 @@ def assert_equal_arrays(mine: Any, other: Any) -> None:
 
 @eqx.filter_jit
 def output_and_gradients(layer: Any, x: Any, cotangent: Any) -> tuple[Any, Any, Any]:
-    """`layer(x)`, and the gradients with respect to the layer's arrays and to `x`."""
+    """Computes `layer(x)`, and the gradients with respect to the layer's arrays and to `x`."""
     arrays, static = eqx.partition(layer, eqx.is_inexact_array)
     y, pullback = jax.vjp(lambda arrays, x: eqx.combine(arrays, static)(x), arrays, x)
     return y, *pullback(cotangent)
 
 
 def assert_same_convolution(mine: Any, other: Any, shape: tuple[int, ...]) -> None:
-    """Outputs and gradients, within what rounding allows.
+    """Compares outputs and gradients, within what rounding allows.
 
-    Each number compared is a sum of `n` products of two numbers (a bias counts as one). Computed
-    in any order, it is off by at most `gamma = (n + 1) u / (1 - (n + 1) u)` times the sum of the
-    products' absolute values, `u` the relative error of one operation (Higham, "Accuracy and
-    Stability of Numerical Algorithms", 2nd ed., section 3.1), and two of them differ by at most
-    twice as much. In the boundary modes here all coefficients of the extension are 0 or 1, so the
-    same layer gives the sum of absolute values, if it is given absolute values, and `n`, if it is
-    given ones.
+    Each number is a sum of `n` products of two numbers (a bias counts as one). Computed in any
+    order, it is off by at most `gamma = (n + 1) u / (1 - (n + 1) u)` times the sum of the products'
+    absolute values, where `u` is the relative error of one operation (Higham, "Accuracy and
+    Stability of Numerical Algorithms", 2nd ed., section 3.1). Two such sums differ by at most twice
+    as much. In the boundary modes here, all coefficients of the extension are 0 or 1. So the same
+    layer gives the sum of absolute values if its inputs are absolute values, and gives `n` if they
+    are ones.
     """
     x = normal(1, (mine.in_channels, *shape))
     cotangent = normal(2, jax.eval_shape(other, x).shape)
@@ -195,8 +195,8 @@ def test_output_padding_at_the_call():
     ids=str,
 )
 def test_initial_convolutions_with_the_default_generator(geometry, channels):
-    """Also those of transposed layers with even kernels, which do not agree in what they compute;
-    and those of Equinox.
+    """Initial arrays also agree in transposed layers with even kernels, whose outputs do not, and
+    with those of Equinox.
     """
     shape, kernel_size, _, _ = geometry
     in_channels, out_channels, groups, use_bias, zero_bias_init = channels
@@ -257,12 +257,12 @@ SPECTRAL = [
 
 @pytest.mark.parametrize(("shape", "num_modes", "channels"), SPECTRAL)
 def test_spectral_conv_with_as_many_channels_out_as_in(shape, num_modes, channels):
-    """A one-axis transform is a sum of as many terms as the axis has points, the product with the
-    weights one of `2 C` real terms, so every number compared goes through
-    `n = 2 * sum(shape) + 2 C` roundings. What it is off by is compared, in the 2-norm, with `n u`
-    times a bound on the norm of the whole: with `X` the coefficients of `x` and `W_k` the
-    multipliers, Parseval's theorem has `||y|| <= max ||W_k|| ||x||`, the same for the gradient with
-    respect to `x`, and `||dW|| <= 2 / N ||X|| max ||Y_k|| <= 2 ||x|| ||cotangent||`.
+    """A transform of one axis is a sum of as many terms as the axis has points, and the product
+    with the weights is a sum of `2 C` real terms, so every number goes through
+    `n = 2 * sum(shape) + 2 C` roundings. The error is compared, in the 2-norm, with `n u` times a
+    bound on the norm of the whole: with the coefficients `X` of `x` and the multipliers `W_k`,
+    Parseval's theorem gives `||y|| <= max ||W_k|| ||x||`, the same for the gradient with respect to
+    `x`, and `||dW|| <= 2 / N ||X|| max ||Y_k|| <= 2 ||x|| ||cotangent||`.
     """
     mine, other = (
         cls(len(shape), channels, channels, num_modes, key=jr.key(7)) for cls in PAIRS[3]
@@ -288,8 +288,8 @@ def test_spectral_conv_with_as_many_channels_out_as_in(shape, num_modes, channel
 
 
 def spectral_output_and_gradients(layer: Any, x: Any, cotangent: Any) -> tuple[Any, ...]:
-    """The output, and its gradients with respect to the input and to the two weights. The number of
-    modes is kept from `jax.jit`, which would trace the other library's.
+    """Computes the output, and its gradients with respect to the input and to the two weights. The
+    number of modes is hidden from `jax.jit`, which would trace that of the other library.
     """
 
     @jax.jit

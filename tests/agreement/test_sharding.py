@@ -1,6 +1,6 @@
-"""What the spectral layers of both libraries send between eight devices, in programs compiled for a
-sharded field: pdequinox 0.1.2 gathers the whole field on every device, which the counter of
-communication must find, and this project sends nothing as large.
+"""Tests what the spectral layers of both libraries send between eight devices, in programs compiled
+for a sharded field. pdequinox 0.1.2 gathers the whole field on every device, and the counter of
+communication must find that. This project sends nothing as large.
 """
 
 import functools
@@ -18,9 +18,9 @@ import pdequinox_spectralconv
 
 
 SHAPE = (16, 4, 64, 48)
-"""Samples, channels, points: every sharding divides it."""
+"""Samples, channels, points. Every sharding divides all of these."""
 FIELD = 4 * math.prod(SHAPE)
-"""Bytes of the field in float32, which are those of a device's shard times the devices."""
+"""Bytes of the field in float32: the bytes of a device's shard times the number of devices."""
 MODES = 3
 WEIGHTS = 4 * 2 * 2 * 4 * 4 * MODES**2
 """Bytes: two arrays, two groups of modes, output and input channels, modes."""
@@ -42,7 +42,7 @@ TYPES = {"theirs": pdequinox.conv.SpectralConv, "ours": pdequinox_spectralconv.S
 @jax.numpy_rank_promotion("allow")
 @jax.numpy_dtype_promotion("standard")
 def found(name, kind, sharding, what):
-    """The collectives of a program, and whether its result is split as the field is."""
+    """Lists the collectives of a program, and tells whether its result is split like the field."""
     shape, spec = SPECS[sharding]
     layer = TYPES[name](2, 4, 4, MODES, key=jax.random.key(0))
     weights, static = eqx.partition(layer, eqx.is_inexact_array)
@@ -92,7 +92,7 @@ def test_theirs_gathers_the_field(sharding, what):
         c for c in listed
         if c.kind == "all-gather" and c.size >= FIELD and SHAPE in c.shapes
     ]  # fmt: skip
-    # The field forward; the cotangent too on the way back.
+    # The field in the forward pass; also the cotangent in the backward pass.
     assert len(whole) >= (1 if what == "forward" else 2), listed
 
 
@@ -111,8 +111,8 @@ def test_theirs_raises_on_explicit_meshes(sharding, what):
 @with_all(every_program)
 def test_ours_sends_kept_modes_and_gradients_of_weights_only(mesh, sharding, what):
     listed, as_given = found("ours", mesh, sharding, what)
-    # An all-reduce sends up to twice its size, or a reduce-scatter and an all-gather once each. On
-    # the way back the kept modes of the cotangent are summed as those of the field were; the loss
+    # An all-reduce sends up to twice its size, and a reduce-scatter and an all-gather send it once
+    # each. The backward pass sums the kept modes of the cotangent like those of the field. The loss
     # is a float32.
     gradient = what == "gradient"
     if sharding == "batch":

@@ -1,4 +1,4 @@
-"""Layers exported to ONNX by jax2onnx, within `plain_operations`, and run by onnxruntime."""
+"""Tests layers that jax2onnx exports to ONNX, within `plain_operations`, and onnxruntime runs."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ LAYERS = {
     **{f"conv {mode}": conv(boundary_mode=mode) for mode in BOUNDARY_MODES},
     "conv of one axis": conv(1),
     "conv of mixed walls": conv(boundary_mode=MIXED),
-    # Its last outputs leave points over, which ONNX has no negative padding for.
+    # Its last outputs leave points over, for which ONNX would need negative padding.
     "conv with strides": conv(kernel_size=(4, 3), stride=(2, 3), groups=2),
     "conv with dilation": conv(dilation=2, boundary_mode="dirichlet"),
     "conv of one tap": conv(kernel_size=1, stride=2, use_bias=False),
@@ -82,10 +82,10 @@ def through_onnx(function, x):
 
 
 def assert_same(layer, y, expected):
-    """Both are sums in float32 of the same terms, in different orders: in the convolutions over
-    channels and taps; in the spectral layer over the points of each axis, the channels, and the two
-    parts of two groups of modes of each axis. One rounding per term, of a partial sum that is at
-    most 8 times the root mean square of the results, at most half an `eps` each in either.
+    """Both sum the same terms in float32, in different orders. Convolutions sum over channels and
+    taps. The spectral layer sums over the points of each axis, the channels, and the two parts of
+    two groups of modes of each axis. Each term has one rounding, of a partial sum that is at most 8
+    times the root mean square of the results, so each is off by at most half an `eps` of that.
     """
     expected = np.asarray(expected)
     terms = layer.in_channels
@@ -111,14 +111,14 @@ def test_layer(name):
     "name", ["conv periodic", "transpose periodic", "spectral periodic", "pointwise"]
 )
 def test_layer_without_plain_operations(name):
-    """Its operator has a name of its own, of which jax2onnx knows nothing."""
+    """The layer's operator has a name of its own, which jax2onnx does not know."""
     layer = LAYERS[name]
     with pytest.raises(NotImplementedError, match="primitive 'pdequinox_"):
         to_onnx(lambda x: layer(x), [field(layer).shape])
 
 
 def test_transform_that_is_otherwise_by_fft():
-    """Where the method is left open, it is the product, which needs no complex numbers."""
+    """If the method is left open, it is the product, which needs no complex numbers."""
     layer = SpectralConv(1, 2, 3, 300, key=KEY)
     x = field(layer, (1024,))
     assert "stablehlo.fft" in jax.jit(lambda x: layer(x)).lower(x).as_text()
@@ -128,7 +128,7 @@ def test_transform_that_is_otherwise_by_fft():
 
 
 def test_jax2onnx_cannot_export_inverse_ffts():
-    """Which is why a layer with `method="fft"` cannot be exported; ends when jax2onnx can."""
+    """A layer with `method="fft"` cannot be exported. This test fails once jax2onnx can do it."""
     layer = spectral(method="fft")
     functions = [
         lambda x: layer(x),

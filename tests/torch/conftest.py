@@ -1,7 +1,7 @@
-"""Leaves the tests of what comes from PyTorch and neuraloperator to the environment of these.
+"""Leaves the tests of conversions from PyTorch and neuraloperator to the environment of these.
 
-`hatch run torch:test` runs them. Where one of them is missing nothing is collected here, and a run
-of nothing but these tests fails for lack of any.
+`hatch run torch:test` runs them. Where one of the two is missing, nothing is collected here, and a
+run of only these tests fails because there are none.
 """
 
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Convolutions of PyTorch 2.13, by their arrays and arguments, and back."""
+"""Tests conversions of PyTorch 2.13's convolutions, by their arrays and arguments, and back."""
 
 import itertools
 
@@ -51,8 +51,8 @@ def arrays(layer):
 
 
 def assert_same(mine, other, x):
-    """In float64. An output is a sum of at most `n` products, each factor of the size that is
-    computed with absolute values; off by no more than `n + 1` roundings of each library.
+    """Compares in float64. An output is a sum of at most `n` products, whose size is computed with
+    absolute values, and is off by at most `n + 1` roundings in each library.
     """
     with torch.no_grad():
         expected = other(torch.from_numpy(x)[None])[0].numpy()
@@ -127,7 +127,7 @@ def test_transposed_convolution(geometry, x64):
         assert torch.equal(again.state_dict()[name], tensor)
 
 
-# The other way: what PyTorch has of the layers here.
+# The other way: the layers here that PyTorch has too.
 KEYS = itertools.count()
 BACK = [
     (MorePaddingConv, dict(kernel_size=3, stride=2, padding=2, padding_mode="reflect", groups=2)),

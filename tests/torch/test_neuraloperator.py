@@ -1,4 +1,4 @@
-"""Layers and networks of neuraloperator 2.0.0, from the `state_dict`s that it makes, and back."""
+"""Tests conversions of neuraloperator 2.0.0's layers and networks by `state_dict`, and back."""
 
 import functools
 import itertools
@@ -24,7 +24,7 @@ from pdequinox_spectralconv import dense_weights, SpectralConv
 
 
 with warnings.catch_warnings():
-    # Of the libraries that it stands on.
+    # Warnings of the libraries that it depends on.
     warnings.simplefilter("ignore")
     import neuralop.layers.spectral_convolution
     import neuralop.models
@@ -50,9 +50,10 @@ def their_layer(channels, n_modes, seed=0, **arguments):
 
 
 def assert_same_layer(mine, other, x):
-    """Both go through a transform along every axis, a product with a matrix of the channels and a
-    transform back: `2 * sum(shape) + 2 * C_in` roundings. What is off is compared in the 2-norm:
-    by Parseval's theorem `||y|| <= max ||W_k|| ||x||`, over all modes, which count up to twice.
+    """Compares two outputs. Both go through a transform along every axis, a product with a matrix
+    of the channels and a transform back: `2 * sum(shape) + 2 * C_in` roundings. The error is
+    compared in the 2-norm: by Parseval's theorem `||y|| <= max ||W_k|| ||x||`, over all modes,
+    which count up to twice.
     """
     expected = outputs(other, x)
     actual = np.asarray(mine(x))
@@ -62,8 +63,8 @@ def assert_same_layer(mine, other, x):
 
 
 def roundings(layer, shape):
-    """Bounds how far two outputs are apart, of fields of norm 1. Factors are one product more each,
-    and sums over the ranks; these and what is summed are as large as with absolute values.
+    """Bounds the distance of two outputs for fields of norm 1. Each factor adds a product, and the
+    ranks add sums; all of these are as large as with absolute values.
     """
     n = 2 * sum(shape[1:]) + 2 * shape[0]
     real, imag = map(np.asarray, dense_weights(layer))
@@ -123,7 +124,7 @@ def test_modes_that_are_not_in_use(shape, n_modes, max_n_modes):
     assert_same_layer(mine, other, normal((2, *shape)))
 
 
-# (spatial shape, n_modes, max_n_modes): also odd numbers, and modes that are not in use.
+# (spatial shape, n_modes, max_n_modes): also odd numbers, and modes that are not used.
 SHAPES = [
     ((15,), (9,), None),
     ((16,), (6,), (12,)),
@@ -161,7 +162,7 @@ def test_spectral_convolution_with_fewer_weights(kind, shape, n_modes, max_n_mod
     x = normal((3, *shape))
     assert_same_layer(mine, other, x)
 
-    # The gradient by the field is the adjoint, which enlarges as much.
+    # The gradient by the field is the adjoint, which enlarges errors as much.
     cotangent = normal((channels[1], *shape), seed=1)
     there = torch.from_numpy(x).requires_grad_()
     (other(there[None])[0] * torch.from_numpy(cotangent)).sum().backward()
@@ -200,7 +201,7 @@ def test_weights_that_are_not_representable_are_refused_by_name(name, arguments)
 
 
 def test_the_initial_scale_and_the_modes_of_the_readme():
-    """Sixteen of their modes are eight of both signs, and nine of one."""
+    """Sixteen of neuraloperator's modes are eight of both signs, or nine of one sign."""
     other = their_layer((3, 5), (16, 16))
     weight = other.state_dict()["weight.tensor"].numpy()
     assert spectral_from_neuraloperator(weight).num_modes == (8, 9)
@@ -213,7 +214,7 @@ def test_the_initial_scale_and_the_modes_of_the_readme():
 
 
 def networks():
-    """Every option that is supported, in one to three dimensions, most with others."""
+    """Lists networks with every supported option, in 1-D to 3-D, most in combinations."""
     yield "1-D", ((16,), (8,), {})
     yield "2-D", ((8, 10), (6, 4), {})
     yield "3-D", ((8, 6, 6), (4, 4, 3), {})
@@ -257,9 +258,9 @@ def their_network(n_modes, arguments, seed=0):
 
 
 def assert_same_network(mine, other, x):
-    """Each of the layers in a row sums at most `n` numbers, along the axes and over channels, and
-    is off by as many roundings of its largest value. The layers after it enlarge that by no more
-    than the network enlarges a change of its input, up to a factor of two.
+    """Compares networks. Each layer sums at most `n` numbers, along the axes and over channels, and
+    is off by as many roundings of its largest value. The layers after it enlarge that error by no
+    more than the network enlarges a change of its input, up to a factor of two.
     """
     apply = jax.jit(lambda x: mine(x))
     expected = outputs(other, x)
@@ -290,7 +291,7 @@ def test_network(name):
     again.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     assert_same_network(mine, again, x)
 
-    # Without what neuraloperator adds, by the options that are not its defaults.
+    # Options that are not neuraloperator's defaults leave out what it adds.
     bare = {name: array.numpy() for name, array in state.items() if name != "_metadata"}
     options = {k: v for k, v in arguments.items() if k not in ("n_layers", "max_n_modes")}
     same = load_neuraloperator_fno(bare, n_modes=n_modes, **options)
@@ -306,7 +307,7 @@ def test_another_activation_is_not_lost_on_the_way_back():
 
 
 def test_modes_that_were_changed_after_the_network_was_made():
-    """Its metadata has those that it was made with: the caller says which count."""
+    """The metadata has the modes that the layer was made with; the caller says which count."""
     other = their_network((8,), dict(n_layers=1))
     other.n_modes = (4,)
     x = normal((2, 16))
@@ -331,7 +332,7 @@ def test_gradients_agree(arguments):
     other = their_network((6, 4), dict(n_layers=2, **arguments))
     with torch.no_grad():
         for name, parameter in other.named_parameters():
-            if name.endswith(".weight.weights"):  # Of CP, which become part of a factor here.
+            if name.endswith(".weight.weights"):  # CP's, which become part of a factor here.
                 parameter.fill_(1)
     mine = load_neuraloperator_fno(other.state_dict())
     x = normal((2, 8, 10))
@@ -343,7 +344,7 @@ def test_gradients_agree(arguments):
     _, ours = fno_to_neuraloperator(gradient)
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():
-        # PyTorch's gradient of a complex number is that of its parts, as JAX's by the two arrays.
+        # PyTorch's gradient of a complex number is that of its parts, like JAX's by the two arrays.
         if name.endswith(".weight.weights"):
             continue
         size = np.abs(theirs[name]).max()
@@ -357,7 +358,7 @@ def test_gradients_agree(arguments):
 @pytest.mark.converts("network", "neuraloperator", "load_neuraloperator_fno")
 @pytest.mark.converts("network", "to neuraloperator", "fno_to_neuraloperator")
 def test_the_tucker_network_by_its_own_name():
-    """Its metadata do not name the factorization, and have the other arguments in their order."""
+    """The metadata do not name the factorization, and list the other arguments in order."""
     torch.manual_seed(0)
     other = neuralop.models.TFNO((6, 4), 2, 3, 8, n_layers=2, rank=0.3).eval()
     mine = load_neuraloperator_fno(other.state_dict())
@@ -372,8 +373,8 @@ def test_the_tucker_network_by_its_own_name():
 
 
 REFUSED = {
-    "domain_padding": dict(domain_padding=(0.25, 0.25)),  # It does nothing there.
-    "stabilizer": dict(stabilizer="Tanh"),  # The same.
+    "domain_padding": dict(domain_padding=(0.25, 0.25)),  # neuraloperator ignores it.
+    "stabilizer": dict(stabilizer="Tanh"),  # It ignores this too.
     "complex_data": dict(complex_data=True),
     "resolution_scaling_factor": dict(resolution_scaling_factor=2),
     "fno_block_precision": dict(fno_block_precision="mixed"),
