@@ -1,4 +1,4 @@
-"""The checks of arguments: what is understood, and what is refused in which words."""
+"""Tests the checks of arguments: what they accept, what they refuse, and their messages."""
 
 import re
 

@@ -1,5 +1,6 @@
-"""What follows from the declaration of an operator: of linear ones that declare as little as they
-can and as much, and of a bilinear one. The oracle is linear algebra in NumPy, in float64.
+"""Tests what follows from the declaration of an operator: of linear operators that declare as
+little or as much as they can, and of a bilinear one. The oracle is linear algebra in NumPy, in
+float64.
 """
 
 import jax
@@ -19,7 +20,7 @@ from pdequinox_operators import add_bias, Operator, plain_operations, Sharding, 
 
 
 def neighbours(x, *, distance):
-    """Only this is declared: everything else is derived."""
+    """Applies the operator. Only this is declared; everything else is derived."""
     return x[..., distance:] + x[..., :-distance]
 
 
@@ -57,7 +58,7 @@ _running = Operator(
 
 
 def contract(a, b, *, letters):
-    """Letters as of `einsum`, those of `a`, of `b` and of the result."""
+    """Contracts by letters as in `einsum`: those of `a`, of `b` and of the result."""
     return jnp.einsum(f"{letters[0]},{letters[1]}->{letters[2]}", a, b)
 
 
@@ -96,7 +97,7 @@ def normal(*shape, seed=0, dtype="float32"):
 
 
 def close(actual, expected, terms=SIZE):
-    """`terms` roundings of sums of as many products of numbers below 4, each."""
+    """Allows `terms` roundings of sums of as many products of numbers below 4 each."""
     assert np.max(np.abs(expected), initial=0) <= 4**3 * terms
     atol = terms**2 * 4**3 * float(jnp.finfo(actual.dtype).eps)
     np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol=0, atol=atol)
@@ -156,7 +157,7 @@ def test_derivatives_of_a_linear_operator(name):
     y, dy = jax.jvp(operator, (x,), (dx,))
     close(y, matrix @ exact(x))
     close(dy, matrix @ exact(dx))
-    # Of `sum(c y**2) / 2`: forward over reverse, through the transpose.
+    # The Hessian of `sum(c y**2) / 2`: forward over reverse, through the transpose.
     hessian = jax.jit(jax.hessian(lambda x: jnp.sum(c * operator(x) ** 2) / 2))(x)
     close(hessian, matrix.T @ (exact(c)[:, None] * matrix), 2 * SIZE)
 
@@ -180,7 +181,7 @@ def test_derivatives_of_a_bilinear_operator():
     close(by_b, exact(a).T @ exact(c))
     dy = jax.jvp(product, (a, b), (da, db))[1]
     close(dy, exact(da) @ exact(b) + exact(a) @ exact(db))
-    # By one operand and then by the other, reverse over reverse: the operator once more.
+    # By one operand and then by the other, reverse over reverse: this is the operator again.
     change = lambda a, b: jnp.sum(jax.grad(lambda a: jnp.sum(c * product(a, b)))(a) * da)
     close(jax.grad(change, 1)(a, b), exact(da).T @ exact(c))
     _, (dy, ddy) = jet(product, (a, b), ([da, jnp.zeros_like(a)], [db, jnp.zeros_like(b)]))
@@ -288,7 +289,7 @@ def test_policies_save_products(operator, times):
         policy=jax.checkpoint_policies.dots_saveable,
     )
     names = list(primitives(jax.make_jaxpr(jax.grad(loss))(a)))
-    # The result, computed so many times, and the transpose.
+    # How often the result is computed, and the transpose.
     assert names.count(operator.name) == times + 1
 
 
@@ -328,7 +329,7 @@ _total = Operator(
 
 @pytest.mark.parametrize("spec", [P("d"), P(None, "d"), P("d", "e"), P("e", "d")], ids=str)
 def test_operators_that_are_split(spec):
-    """Every device sums its rows, and the sums over devices are all that is sent."""
+    """Every device sums its rows, and only the sums over devices are sent."""
     mesh = jax.make_mesh((4, 2), ("d", "e"), axis_types=(AxisType.Auto,) * 2)
     x = normal(8, 8)
     split = jax.device_put(x, NamedSharding(mesh, spec))
@@ -343,7 +344,7 @@ def test_operators_that_are_split(spec):
 
 
 def test_operands_that_vary_differently():
-    """Inside of `jax.shard_map`: the gradient of what all devices share is summed over them."""
+    """Inside `jax.shard_map`, the gradient of what all devices share is summed over them."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
     a, b = normal(8, 3), normal(3, 4, seed=1)
     product = jax.shard_map(

@@ -1,7 +1,7 @@
-"""`halo_pad` against the extension of the whole field, and what it sends for it.
+"""Tests `halo_pad` against the extension of the whole field, and what it sends.
 
 The fields on several devices are dyadic numbers of few bits, whose sums and products in float64 are
-exact in any order, so that all comparisons are of equality.
+exact in any order, so that results must be equal.
 """
 
 import functools
@@ -22,13 +22,13 @@ from pdequinox_padding._exchange import exchange
 
 
 def jaxpr_of(widths, mode, names, shape=(2, 6), **bound):
-    """The program of a device that is one of several on the mesh axes `bound`."""
+    """Traces the program of one of several devices on the mesh axes `bound`."""
     pads = lambda x: halo_pad(x, widths, mode, names)
     return jax.make_jaxpr(pads, axis_env=list(bound.items()))(jnp.zeros(shape))
 
 
 def carried_out(plan, field, blocks, constants):
-    """What every device has in the end: the transfers on arrays, then the pieces."""
+    """Computes what every device has in the end: the transfers on arrays, then the pieces."""
     own = field.reshape(blocks, -1)
     strips = [[block] for block in own]
     for start, stop, pairs in plan.transfers:
@@ -52,7 +52,7 @@ def test_transfers_bring_the_extension_and_nothing_else(data):
     size, blocks = data.draw(st.integers(1, 5), "size"), data.draw(st.integers(1, 6), "blocks")
     periodic, *mixed = oracles.ALL_ENDS
     ends = data.draw(st.just(periodic) | st.sampled_from(mixed), "ends")
-    # Within the next block, of which a part is sent, or further.
+    # The halo ends within the next block, of which a part is sent, or further away.
     width = st.integers(0, size) | st.integers(0, 40)
     widths = data.draw(st.tuples(width, width), "widths")
     total, (lower, upper), constants = size * blocks, widths, (0.5, -3.0)
@@ -67,7 +67,7 @@ def test_transfers_bring_the_extension_and_nothing_else(data):
 
     arrived = set()
     for start, stop, pairs in plan.transfers:
-        # What each pair needs of the transfer: something, and all of it together.
+        # Each pair of devices needs some of the transfer, and together they need all of it.
         needs = {
             (a, to): rows[windows[to], a * size + start : a * size + stop].any(0) for a, to in pairs
         }
@@ -94,15 +94,15 @@ def test_a_width_within_the_block_is_one_transfer(mode, widths):
 
 @pytest.mark.parametrize("widths", [(2, 2), (1, 3), (3, 2)])
 def test_intervals_that_touch_or_overlap_are_one_transfer(widths):
-    """Both neighbours of one of two periodic blocks are the other one, of which all is needed."""
+    """Both neighbours of one of two periodic blocks are the other one, and all of it is needed."""
     (transfer,) = exchange(4, 2, widths, Boundary.parse("periodic", 1).axes[0]).transfers
     assert transfer == (0, 4, ((1, 0), (0, 1)))
 
 
 @pytest.mark.parametrize("ends", oracles.ALL_ENDS, ids="-".join)
 def test_long_halos_are_planned_by_runs(ends):
-    """By points, this would take hours. Of the edges of blocks, or of their images, at most three
-    are within so wide a halo, and the two of a wall.
+    """Point by point, this would take hours. Even so wide a halo has at most three edges of blocks
+    or of their images in it, and the two of a wall.
     """
     size, blocks, widths = 10**7, 8, (10**7, 2 * 10**7 + 3)
     plan = exchange(size, blocks, widths, Boundary.parse([ends], 1).axes[0])
@@ -185,7 +185,7 @@ def test_arguments_that_pad_refuses():
 
 @functools.cache
 def mesh():
-    """Of eight devices."""
+    """Makes a mesh of eight devices."""
     return jax.make_mesh((2, 2, 2), ("a", "b", "c"), axis_types=(AxisType.Auto,) * 3)
 
 
@@ -194,7 +194,7 @@ def random(shape, seed=0):
 
 
 def sharded(function, names, check_vma=True):
-    """Of arrays whose axes are split over the axes of the mesh of those names."""
+    """Splits axes of arrays over the axes of the mesh with those names."""
     spec = P(*names)
     return jax.jit(
         jax.shard_map(function, mesh=mesh(), in_specs=spec, out_specs=spec, check_vma=check_vma)
@@ -202,12 +202,12 @@ def sharded(function, names, check_vma=True):
 
 
 def count(entry):
-    """How many blocks an axis has."""
+    """Counts the blocks of an axis."""
     return 1 if entry is None else 2 ** len((entry,) if isinstance(entry, str) else entry)
 
 
 def windows(extended, widths, names):
-    """The windows that the blocks see of the extension of the whole field, side by side."""
+    """Cuts the windows that the blocks see from the extension of the whole field, side by side."""
     for axis, (pair, entry) in enumerate(zip(widths, names, strict=True), -len(widths)):
         blocks = count(entry)
         size = (extended.shape[axis] - sum(pair)) // blocks
@@ -301,7 +301,7 @@ POLES = {
 @pytest.mark.parametrize("names", POLES.values(), ids=POLES)
 @pytest.mark.parametrize("ends", [("pole_cell", "pole_cell"), ("pole_node_odd", "pole_cell_odd")])
 def test_blocks_over_poles(names, ends):
-    """In both orders of the axes, within the first rows and far beyond; the transpose too."""
+    """Tests both orders of the axes, within the first rows and far beyond, and the transpose."""
     x = random((2, 8, 8))
     for widths in ([(1, 2), (2, 1)], [(9, 3), (0, 5)]):
         mode = [ends, "periodic"]
@@ -323,7 +323,7 @@ def test_blocks_over_poles(names, ends):
 
 @pytest.mark.usefixtures("x64")
 def test_an_odd_number_of_blocks_around_the_pole():
-    """Half way around are a block and a half of three: parts of two devices' blocks."""
+    """Half way around three blocks is a block and a half: parts of the blocks of two devices."""
     three = jax.make_mesh((3,), ("a",), axis_types=(AxisType.Auto,), devices=jax.devices()[:3])
     x, mode, widths = random((2, 4, 12)), ["pole_cell", "periodic"], [(2, 3), (1, 2)]
     for order in (slice(None), slice(None, None, -1)):
@@ -339,13 +339,13 @@ def test_an_odd_number_of_blocks_around_the_pole():
 
 @pytest.mark.usefixtures("x64")
 def test_only_devices_at_the_poles_exchange_over_them():
-    """Of four blocks of latitude by two of longitude, the two in the first and in the last row."""
+    """Of four rows of two blocks, only the first and the last row send over the poles."""
     x = jax.ShapeDtypeStruct((3, 16, 8), float)
     pads = sharded(
         lambda x: halo_pad(x, [(1, 1), 0], ["pole_cell", "periodic"], [("a", "b"), "c"]),
         (None, ("a", "b"), "c"),
     )
-    # Between the rows, 3 times 2 devices each way; over the poles, two at either.
+    # Between the rows, 3 times 2 devices send each way; over the poles, two at each.
     assert sent(pads, x) == [((3, 1, 4), 2), ((3, 1, 4), 2), ((3, 1, 4), 6), ((3, 1, 4), 6)]
 
 
@@ -454,7 +454,7 @@ def test_convolution_in_blocks():
 
 
 def sent(function, *arguments):
-    """The shape of every message, and how many devices send one: of permutations, and no others."""
+    """Lists the shape of every message, and how many devices send it; all are permutations."""
     found = collectives(function.lower(*arguments).compile())
     assert {c.kind for c in found} == {"collective-permute"}
     return sorted((shape, c.group) for c in found for shape in c.shapes)
@@ -477,10 +477,10 @@ def test_messages_of_the_compiled_program(mode):
 
 @pytest.mark.usefixtures("x64")
 def test_messages_from_further_than_the_next_block():
-    # A block and a half: all four points of the next device, and two of the one after it.
+    # A block and a half: all four points of the next device, and two of the device after it.
     pads = sharded(lambda x: halo_pad(x, [(6, 0)], "outflow", [("a", "b")]), (("a", "b"),))
     assert sent(pads, jnp.zeros(16)) == [((2,), 4), ((4,), 6)]
-    # Two periodic blocks have all there is with a block from the other.
+    # Each of two periodic blocks has the whole field once it has the other block.
     pads = sharded(lambda x: halo_pad(x, [(9, 9)], "periodic", ["a"]), ("a",))
     assert sent(pads, jnp.zeros(8)) == [((4,), 8)]
 

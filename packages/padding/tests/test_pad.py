@@ -1,4 +1,4 @@
-"""`pad` against the formulas, against the extension of the whole field, and as a linear map."""
+"""Tests `pad` against the formulas, against the extension of the whole field, and for linearity."""
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ SIZES = (1, 2, 3, 4, 7)
 
 
 def dyadic(shape, seed=0):
-    """Random numbers with few binary digits: their sums and differences here are exact."""
+    """Draws random numbers with few binary digits, whose sums and differences here are exact."""
     return np.random.default_rng(seed).integers(-512, 512, shape) / 64
 
 
 def padded(fields, widths, ends):
-    """One compiled program for all fields; compiling is what takes the time here."""
+    """Compiles one program for all fields, because most of the time here is compiling."""
     pads = jax.jit(lambda xs: [pad(x, [w], [ends]) for x, w in zip(xs, widths, strict=True)])
     return pads(fields)
 

@@ -1,4 +1,4 @@
-"""Arguments of the padding package: what is understood, and what is refused in which words."""
+"""Tests the arguments of the padding package: what is accepted and refused, and the messages."""
 
 import re
 
@@ -136,8 +136,8 @@ def test_same_padding(k, d, lower, upper):
 @pytest.mark.parametrize("s", range(1, 4))
 @pytest.mark.parametrize("d", range(1, 4))
 def test_transposed_widths_hold_what_the_taps_read(k, s, d):
-    """Output `j = 0` reads down to `-(k // 2) * d`, the last output up to `(k - 1) // 2 * d`
-    beyond `(N - 1) * s + o`; of the points between, the extension holds every `s`-th.
+    """Output `j = 0` reads down to `-(k // 2) * d`, and the last output up to `(k - 1) // 2 * d`
+    beyond `(N - 1) * s + o`. The extension holds every `s`-th of the points between.
     """
     for o in range(s):
         padding = same_padding((k,), (d,))

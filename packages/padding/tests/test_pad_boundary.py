@@ -34,7 +34,7 @@ BOUNDARIES = [
     Boundary.parse([("pole_node", "pole_cell_odd"), "periodic"], 2),
 ]
 
-# Those in the text that shows a boundary.
+# The attributes in the text that shows a boundary.
 NAMES = {"Boundary": Boundary, "Kind": Kind, "per_channel": per_channel}
 
 
@@ -114,8 +114,8 @@ def test_every_kind_has_a_formula_in_the_oracle(kind):
 def test_rows_hold_together(kind):
     assert (kind.mirror is None) == (kind.mirror not in (0, 1, 2))
     assert kind.sign in ((-1, 1) if kind.mirror is not None else (0, 1))
-    # An odd mirror on a stored node would hold that node at the wall's value; on a pole it says
-    # what stands on the opposite meridian.
+    # An odd mirror on a stored node would fix that node at the wall's value. On a pole it says what
+    # is on the opposite meridian.
     assert (kind.mirror, kind.sign) != (0, -1) or kind.pole
     # Between walls, every end has a mirror for the waves of a spectral layer.
     wall = kind.as_wall()
@@ -123,7 +123,7 @@ def test_rows_hold_together(kind):
     assert kind.wraps or (wall.mirror in (0, 1, 2) and wall.sign in (-1, 1))
 
 
-# What a person and a run-time type checker see.
+# A person and a run-time type checker see this.
 
 
 @pytest.mark.parametrize("function", [pad, halo_pad, parse_boundary_mode, Boundary.parse])

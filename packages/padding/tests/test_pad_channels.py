@@ -1,5 +1,5 @@
-"""Modes per channel and poles in `pad`: against the formulas in plain loops, against each run of
-channels extended by itself, and against fields that are known on the whole sphere.
+"""Tests modes per channel and poles in `pad`: against the formulas in plain loops, against each run
+of channels extended by itself, and against fields that are known on the whole sphere.
 """
 
 import re
@@ -30,12 +30,12 @@ SIGNS = ("neumann_cell", "dirichlet_cell")
 
 
 def dyadic(shape, seed=0):
-    """Random numbers with few binary digits: their sums and differences here are exact."""
+    """Draws random numbers with few binary digits, whose sums and differences here are exact."""
     return np.random.default_rng(seed).integers(-512, 512, shape) / 64
 
 
 def by_loops(x, widths, ends):
-    """The extension of the trailing axes of one run of channels by the formulas."""
+    """Extends the trailing axes of one run of channels by the formulas."""
     for axis, (pair, (lower, upper)) in enumerate(zip(ends, widths, strict=True), -len(widths)):
         size = x.shape[axis]
         rows, _ = oracles.extension_matrix(range(-lower, size + upper), size, pair)
@@ -44,7 +44,7 @@ def by_loops(x, widths, ends):
 
 
 def each_by_loops(x, widths, all_runs):
-    """The same of all runs of channels, `(count, ends)`."""
+    """Extends all runs of channels, `(count, ends)`, by the formulas."""
     edges = np.cumsum([count for count, _ in all_runs])[:-1]
     parts = np.split(x, edges, axis=-len(widths) - 1)
     return np.concatenate(
@@ -78,7 +78,7 @@ def test_random_modes_per_channel(data):
 @pytest.mark.parametrize("upper", SIGNS)
 @pytest.mark.parametrize("size", [1, 3])
 def test_signs_and_wall_values_far_beyond_the_walls(size, lower, upper):
-    """Against each run by itself; the last widths repeat a period of the extension."""
+    """Compares with each run by itself; the last widths repeat a period of the extension."""
     x, value = dyadic((4, size)), jnp.asarray(dyadic(4, seed=1))
     first, second = ("neumann_cell", "dirichlet_cell"), (lower, upper)
     mode = per_channel((1, [first]), (3, [second]))
@@ -99,7 +99,7 @@ def test_signs_and_wall_values_far_beyond_the_walls(size, lower, upper):
 
 
 def test_channels_of_equal_places_are_one_extension():
-    """No more pieces than for one mode, and a product with the signs for each side of an axis."""
+    """Signs take as many pieces as one mode, and a product for each side of an axis."""
     x = jnp.zeros((8, 6, 6))
     uniform = list(primitives(jax.make_jaxpr(lambda x: pad(x, [1, 1], "neumann_cell"))(x)))
     mode = per_channel((3, "neumann_cell"), (5, ["dirichlet_cell", "neumann_cell"]))
@@ -135,14 +135,14 @@ def test_free_slip():
 
 
 def test_a_reflected_flow_is_the_extension_between_slip_walls():
-    """The flow of the stream function sin(pi x) sin(pi y), at the centres of cells, beyond them."""
+    """Tests the flow of the stream function sin(pi x) sin(pi y), known beyond the walls."""
     n, w = 6, 4
     place = (np.arange(-w, n + w) + 0.5) / n
     s, c = np.sin(np.pi * place), np.cos(np.pi * place)
     whole = np.stack([np.outer(s, c), -np.outer(c, s)])
     inside = jnp.asarray(whole[:, w:-w, w:-w], jnp.float32)
     found = pad(inside, [w, w], free_slip(2, "slip_cell"))
-    # Rounded once to float32, at most 1 in size; a sine at its mirror image in float64 is as exact.
+    # Numbers up to 1 are rounded once to float32; sines at mirror images in float64 are as exact.
     np.testing.assert_allclose(found, whole, rtol=0, atol=np.finfo(np.float32).eps)
 
 
@@ -164,7 +164,7 @@ def test_poles_are_the_formula(lower, upper, first):
 
 
 def test_a_pole_beyond_the_other_end():
-    """A width at the wall only, which on a short axis goes on over the pole."""
+    """Tests a width at the wall only, which on a short axis continues over the pole."""
     x, widths, ends = dyadic((2, 2, 6)), ((0, 5), (1, 0)), ("pole_cell_odd", "neumann_cell")
     expected = oracles.extension_over_poles(x, widths, ends)
     np.testing.assert_array_equal(pad(jnp.asarray(x), widths, [ends, "periodic"]), expected)
@@ -184,7 +184,7 @@ def test_poles_per_channel():
 
 
 def test_wall_values_stay_at_the_walls():
-    """Of a field whose other channels go over a pole there, in the same places or in others."""
+    """Tests a field whose other channels go over a pole there, to the same places or to others."""
     for pole in ("pole_cell_odd", "pole_node_odd", "pole_cell"):
         mode = per_channel(
             (1, [(pole, "outflow"), "periodic"]), (1, ["dirichlet_cell", "periodic"])
@@ -201,7 +201,7 @@ def test_wall_values_stay_at_the_walls():
 @pytest.mark.parametrize("lower", [*POLE_MODES, "neumann", "dirichlet_node"])
 @pytest.mark.parametrize("upper", [*POLE_MODES, "dirichlet_cell"])
 def test_runs_and_periods_over_poles(size, lower, upper):
-    """Of all positions far beyond the poles, as they come one by one."""
+    """Tests all positions far beyond the poles, one by one."""
     pair = Boundary.parse([(lower, upper), "periodic"], 2).axes[0]
     positions = range(-7 * size, 8 * size)
     expected = []
@@ -224,7 +224,7 @@ def test_runs_and_periods_over_poles(size, lower, upper):
 
 
 def sphere(nodes, rows=8, columns=12):
-    """Latitudes and longitudes of a grid, also beyond the poles by `w = 3` rows."""
+    """Gives latitudes and longitudes of a grid, also `w = 3` rows beyond the poles."""
     w, step = 3, np.pi / (rows - 1 if nodes else rows)
     latitude = -np.pi / 2 + (np.arange(-w, rows + w) + (0 if nodes else 0.5)) * step
     return w, latitude[:, None], 2 * np.pi / columns * np.arange(columns)[None]
@@ -232,9 +232,9 @@ def sphere(nodes, rows=8, columns=12):
 
 @pytest.mark.parametrize("nodes", [False, True])
 def test_scalars_on_the_sphere(nodes):
-    """Polynomials of the position in space, as spherical harmonics are: over the pole, with the
-    longitude turned by half and the latitude mirrored, `cos(latitude)` changes its sign in the
-    formula, and the point in space is the same.
+    """Tests polynomials of the position in space, as spherical harmonics are. Over the pole, the
+    longitude is turned by half and the latitude is mirrored. So `cos(latitude)` changes its sign in
+    the formula, and the point in space is the same.
     """
     w, phi, lam = sphere(nodes)
     x, y = np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam)
@@ -242,16 +242,16 @@ def test_scalars_on_the_sphere(nodes):
     harmonics = np.stack([x * z, x * y, 5 * z**3 - 3 * z, x**3 - 3 * x * y**2 + z])
     inside = jnp.asarray(harmonics[:, w:-w], jnp.float32)
     found = pad(inside, [w, 0], ["pole_node" if nodes else "pole_cell", "periodic"])
-    # Polynomials of degree 3 with coefficients that add up to 8, rounded once.
+    # Polynomials of degree 3, with coefficients that add up to 8, are rounded once.
     np.testing.assert_allclose(found, harmonics, rtol=0, atol=8 * np.finfo(np.float32).eps)
 
 
 @pytest.mark.parametrize("nodes", [False, True])
 def test_vectors_on_the_sphere(nodes):
-    """A solid-body wind about a tilted axis `a`, `a x r` in components to the east and to the north
-    (Williamson et al., "A standard test set for numerical approximations to the shallow water
+    """Tests a solid-body wind `a x r` about a tilted axis `a`, in components to the east and to the
+    north (Williamson et al., "A standard test set for numerical approximations to the shallow water
     equations in spherical geometry", J. Comput. Phys. 102, 1992, equations 75 and 76). Beyond the
-    pole, the formula goes on with unit vectors that have turned around, as the extension has.
+    pole, the formula continues with unit vectors that have turned around, like the extension.
     """
     w, phi, lam = sphere(nodes)
     alpha = 1.1

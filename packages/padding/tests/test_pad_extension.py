@@ -1,4 +1,4 @@
-"""The integers of an extension against plain loops, and what `pad` makes of very wide ones."""
+"""Tests the integers of an extension against plain loops, and `pad` with very wide extensions."""
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,12 @@ def kinds(ends):
 
 
 def listed(positions, size, ends):
-    """The sources one by one, as tuples."""
+    """Lists the sources one by one, as tuples."""
     return list(zip(*(of.tolist() for of in source(positions, size, kinds(ends))), strict=True))
 
 
 def joined_one_by_one(sources):
-    """Runs of the sources, point by point: each goes on as long as the next point fits."""
+    """Finds the runs of the sources, point by point: each continues while the next point fits."""
     result = []
     for index, *rest in sources:
         if result:
@@ -77,7 +77,7 @@ def test_work_does_not_grow_with_the_line(ends, monkeypatch):
     monkeypatch.setattr(_extension, "source", counted)
     size = 10**7
     pieces = runs(-size, 0, size, kinds(ends)) + runs(size, 2 * size, size, kinds(ends))
-    # An image, and what is left beyond it: the node on a mirror, or what is no image.
+    # An image, and what remains beyond it: the node on a mirror, or points that are no image.
     assert sum(length for *_, length in pieces) == 2 * size and len(pieces) <= 4
     assert sum(asked) <= 4 * 5
 
@@ -116,7 +116,7 @@ def test_programs_are_short_whatever_the_width(ends, monkeypatch):
         width: len(jax.make_jaxpr(lambda x, w=width: pad(x, [w], [ends]))(jnp.zeros(2)).eqns)
         for width in (5, 5000, 50_000)
     }
-    # Three operations for a piece (a slice, a reversal, a sign), and four to repeat a period.
+    # Each piece takes three operations (slice, reversal, sign); repeating a period takes four.
     assert lengths[50_000] == lengths[5000] <= 3 * 16 + 4
     assert sum(asked) < 1000
 
@@ -129,8 +129,8 @@ def test_programs_are_short_whatever_the_width(ends, monkeypatch):
     "half, size, width", [("bfloat16", 3, 1500), ("bfloat16", 400, 390), ("float16", 1, 3000)]
 )
 def test_half_precision_is_summed_in_single(mode, half, size, width):
-    """The gradient is that of float32, rounded once. The ones and the numbers of ones that it sums
-    are exact in float32, and so are the sums in any order.
+    """The gradient is that of float32, rounded once. It sums ones and counts of ones, which are
+    exact in float32, in any order.
     """
     x = jnp.ones((2, size), half)
     value = jnp.ones(2, half) if mode.startswith("dirichlet") else None
@@ -192,7 +192,7 @@ def test_open_sizes(ends):
 
 @all_modes
 def test_open_sizes_are_long_enough_or_cannot_be_known(mode):
-    """The smallest size whose first image has four points."""
+    """Finds the smallest size whose first image has four points."""
     smallest = {"neumann": 5, "dirichlet_node": 3, "dirichlet": 1, "outflow": 1}.get(mode, 4)
     program = exported((mode, mode), (4, 4), [f"n >= {smallest}"])
     x = np.arange(2.0 * smallest, dtype=np.float32).reshape(2, smallest)

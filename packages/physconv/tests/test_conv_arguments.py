@@ -1,4 +1,4 @@
-"""What the convolutions refuse, and in which words."""
+"""Tests what the convolutions refuse, and the messages."""
 
 import re
 

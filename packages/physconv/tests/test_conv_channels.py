@@ -1,5 +1,6 @@
-"""Convolutions of fields whose channels have modes of their own, and over poles: against the layers
-applied channel by channel, against the formulas in plain loops, and as what they are on a sphere.
+"""Tests convolutions of fields whose channels have modes of their own, and over poles: against
+layers applied channel by channel, against the formulas in plain loops, and as operators on a
+sphere.
 """
 
 import re
@@ -25,7 +26,7 @@ from pdequinox_physconv import (
 RNG = np.random.default_rng
 KEY = jr.key(3)
 
-# Modes of four channels; of 1, 2 and 3 axes.
+# Modes of four channels, on 1, 2 and 3 axes.
 MODES = {
     "signs": per_channel((1, "neumann_cell"), (3, "dirichlet_cell")),
     "places": per_channel((1, "neumann_cell"), (2, "neumann_node"), (1, "dirichlet_cell")),
@@ -46,15 +47,15 @@ def normal(shape, seed=0):
 
 
 def tolerance(layer, x):
-    """Of two sums of the same products, each of which is off by a rounding for each term."""
+    """Bounds the difference of two sums of the same products, each off by a rounding per term."""
     terms = np.prod(layer.weight.shape[1:]) + 1
     size = float(jnp.abs(layer.weight).max() * jnp.abs(x).max())
     return 2 * terms * terms * size * float(jnp.finfo(x.dtype).eps)
 
 
 def channel_by_channel(layer, shape, arguments, mode, x):
-    """The sum over the runs of channels of layers that have the weights of these channels only, and
-    one mode. Of a grouped layer, the field without all other channels.
+    """Sums over the runs of channels, each with a layer that has one mode and only the weights of
+    these channels. A grouped layer gets the field without all other channels.
     """
     start, total = 0, 0.0
     for count, own in mode.runs:
@@ -116,7 +117,7 @@ def extended_over_poles(x, widths, modes):
 
 
 def test_poles_are_the_formula(x64):
-    """Latitude by longitude, scalars and a vector; rows on the poles too."""
+    """Tests latitude by longitude, scalars and a vector, also with rows on the poles."""
     for centring in ("cell", "node"):
         names = [f"pole_{centring}", f"pole_{centring}_odd", f"pole_{centring}_odd"]
         x = normal((3, 4, 6))
@@ -132,7 +133,7 @@ def test_poles_are_the_formula(x64):
 
 
 def test_a_turn_of_the_sphere_commutes_with_the_layer(x64):
-    """By any number of points around the axis, and from pole to pole, if the kernel is even."""
+    """Turns go by any number of points around the axis, or swap the poles, for even kernels."""
     mode = ["pole_cell", "periodic"]
     layer = PhysicsConv(2, 2, 3, (3, 5), boundary_mode=mode, use_bias=False, key=KEY)
     x = normal((2, 4, 8))
@@ -147,8 +148,8 @@ def test_a_turn_of_the_sphere_commutes_with_the_layer(x64):
 @pytest.mark.parametrize("kind", [PhysicsConv, PhysicsConvTranspose])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_transforms_of_what_differs_per_channel(kind, groups, x64):
-    """Over fields, over weights, over both and over cotangents, each against one at a time; and
-    what is transposed is the adjoint.
+    """Tests batches over fields, over weights, over both and over cotangents, each against one at a
+    time, and that the transpose is the adjoint.
     """
 
     def make(key):
@@ -213,7 +214,7 @@ def test_transforms_of_what_differs_per_channel(kind, groups, x64):
 
     found = jax.jit(batched)(ensemble, xs, ys)
     expected = jax.jit(one_by_one)(members, xs, ys)
-    # Sums over the points of products of numbers of size one, in another order.
+    # Sums over the points of products of numbers of size 1, in another order.
     bound = tolerance(first, xs) * ys[0].size
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=0, atol=bound, err_msg=name)
@@ -261,7 +262,7 @@ def test_lists_of_two_are_read_per_axis():
 
 @pytest.mark.parametrize("kind", [PhysicsConv, PhysicsConvTranspose])
 def test_sizes_that_are_left_open(kind):
-    """Across the walls or the latitude, if it is long enough; the longitude must be known."""
+    """Axes across walls and the latitude may be open, if long enough; the longitude may not."""
     around = "periodic"
     modes = {
         "signs": per_channel((1, ["neumann_cell", around]), (2, ["dirichlet_cell", around])),

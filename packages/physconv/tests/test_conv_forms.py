@@ -1,5 +1,5 @@
-"""Every form of a convolution against its formula, the choice among them, and the primitive that
-makes it, under JAX's transformations.
+"""Tests every form of a convolution against its formula, the choice among the forms, and the
+primitive that makes it, under JAX's transformations.
 """
 
 import re
@@ -34,7 +34,7 @@ from pdequinox_physconv._operator import (
 
 
 def window(size, taps, stride=1, dilation=1, lower=0, out=None, groups=1):
-    """A window; without `out`, with as many outputs as `x` has whole places for."""
+    """Makes a window; without `out`, with as many outputs as fit into `x`."""
     spread = lambda v: v if isinstance(v, tuple) else (v,) * len(size)
     size, taps, stride, dilation, lower = map(spread, (size, taps, stride, dilation, lower))
     if out is None:
@@ -47,7 +47,7 @@ def window(size, taps, stride=1, dilation=1, lower=0, out=None, groups=1):
 
 
 def convolve(a, b, win, form=None, target="y"):
-    """A task on the arrays of its window, without an extension."""
+    """Makes a task on the arrays of its window, without an extension."""
     dims = len(win.axes)
     nothing = Extended("x", ((0, 0),) * dims, Boundary.parse("zeros", dims))
     return trilinear_operator(
@@ -90,7 +90,7 @@ def channels(case):
 
 
 def arrays(case, dtype, seed=0):
-    """Random `x`, `w` and `y`."""
+    """Draws random `x`, `w` and `y`."""
     win, _, samples = case
     generator = np.random.default_rng(seed)
     shapes = {name: win.shape(name, samples, channels(case)) for name in TARGETS}
@@ -99,7 +99,7 @@ def arrays(case, dtype, seed=0):
 
 
 def trilinear(target, a, b, win):
-    """The derivative of `T`, with one tensor of zeros and ones for each axis, in float64."""
+    """Computes the derivative of `T` in float64, with a tensor of zeros and ones for each axis."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     given = dict(zip(OPERANDS[target], (a, b), strict=True))
     letters = {"x": "bc", "w": "oc", "y": "bo"}
@@ -137,7 +137,7 @@ def trilinear(target, a, b, win):
 
 
 def terms(target, case):
-    """At most so many products are summed."""
+    """Bounds the number of products that are summed."""
     win, (c, o), samples = case
     taps = prod(win.taps)
     return {"y": c * taps, "x": o * taps, "w": samples * prod(win.out)}[target]
@@ -147,14 +147,13 @@ def check(target, case, a, b, actual, where=""):
     win = case[0]
     oracle = trilinear(target, a, b, win)
     magnitude = trilinear(target, abs(a), abs(b), win)
-    # One rounding more: sums are rounded when a loop stores them.
+    # There is one more rounding, because sums are rounded when a loop stores them.
     assert_within_rounding(actual, oracle, magnitude, terms(target, case) + 1, where)
 
 
 def by_every_form(names, forms, dtype):
-    """What each form makes of each target that it accepts, for some of the cases, by form, target
-    and case. It is one program, in which every task has arrays of its own, so that XLA cannot make
-    one of two.
+    """Computes each target that a form accepts, for some of the cases, by form, target and case. It
+    is one program, in which every task has its own arrays, so that XLA cannot merge two.
     """
     tasks, given = {}, {}
     for name in names:
@@ -177,7 +176,7 @@ def by_every_form(names, forms, dtype):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_form_is_the_formula(name, dtype, monkeypatch):
-    # So that loops have more than one turn.
+    # This gives loops more than one turn.
     monkeypatch.setattr(form_module, "_PIECE_BYTES", 300)
     monkeypatch.setattr(form_module, "_ROW", 4)
     monkeypatch.setattr(form_module, "PRODUCTS", {"y": 4, "w": 2})
@@ -205,8 +204,8 @@ def test_half_precision(name, monkeypatch):
     for (form, target, case), (a, b, actual) in results.items():
         win, where = CASES[case][0], f"{form} for {target} of {case}"
         assert actual.dtype == name, where
-        # Sums are taken in float32: what is left are the roundings of what a piece of a loop
-        # stores, and of the result.
+        # Sums are in float32. What remains is the rounding of what a piece of a loop stores, and of
+        # the result.
         oracle, magnitude = trilinear(target, a, b, win), trilinear(target, abs(a), abs(b), win)
         assert_within_rounding(actual, oracle, magnitude, 2, where)
 
@@ -258,7 +257,7 @@ def test_the_choice_accepts_its_task(dtype_name):
 
 
 def test_every_form_is_chosen_for_some_task(monkeypatch):
-    """A form that is not is dead, or its line in `RULES` has been forgotten."""
+    """A form that is never chosen is dead, or its line in `RULES` has been forgotten."""
     monkeypatch.setattr(
         choice_module, "jaxlib_version", lambda: choice_module.RULES[-1].measured[0]
     )
@@ -324,7 +323,7 @@ PRIMITIVE_CASES = ["1-D stride 2", "2-D", "2-D groups"]
 
 
 def bind(target, a, b, win, form=None):
-    """The primitive, for any target: "w" is the derivative of the others."""
+    """Binds the primitive for any target; "w" is the derivative of the others."""
     if target == "y":
         return convolve(a, b, win, form)
     if target == "x":
@@ -342,7 +341,7 @@ def test_derivatives(name, form, x64):
     win, given, other = case[0], arrays(case, "float64"), arrays(case, "float64", seed=1)
 
     def derivatives(given, other):
-        """By each target: the gradients, a tangent, and a second derivative."""
+        """Tests each target: the gradients, a tangent, and a second derivative."""
         found = {}
         for target in "xy":
             first, second = OPERANDS[target]
@@ -368,7 +367,7 @@ def test_derivatives(name, form, x64):
         two = trilinear(target, given[first], other[second], win)
         np.testing.assert_allclose(tangent, one + two, rtol=1e-12, atol=1e-12, err_msg=target)
 
-        # Second derivatives: that of the gradient by one operand along the other is a task again.
+        # The derivative of the gradient by one operand, along the other operand, is a task again.
         values = {target: given[target], first: other[first]}
         a, b = (values[operand] for operand in OPERANDS[second])
         check(second, case, a, b, mixed, f"of {target} by both")
@@ -435,7 +434,7 @@ def test_nested_vmap(x64):
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 11, 24])
 def test_turns(count):
-    """Those that are written out and those of a loop, also of a prime number of entries."""
+    """Tests turns that are written out and turns of a loop, also for a prime number of entries."""
     x, y = np.random.default_rng(count).standard_normal((2, count, 3, 4))
     found = jax.jit(lambda x, y: form_module.in_turns(jnp.multiply, x, y))(x, y)
     assert np.array_equal(found, jnp.asarray(x) * jnp.asarray(y))
@@ -519,7 +518,7 @@ def test_precision_is_that_of_the_call():
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_channels_come_last(dims):
-    # XLA's CPU backend reorders the axes of convolutions, but not inside of loops.
+    # XLA's CPU backend reorders the axes of convolutions, but not inside loops.
     layer = PhysicsConv(dims, 8, 8, 3, key=jax.random.key(0), boundary_mode="periodic")
     x = jnp.zeros((2, 8, *(16,) * dims))
 

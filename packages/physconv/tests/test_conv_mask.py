@@ -1,4 +1,4 @@
-"""Masks of coasts and obstacles, against sums over taps in plain loops."""
+"""Tests masks of coasts and obstacles against sums over taps in plain loops."""
 
 import re
 
@@ -18,8 +18,8 @@ KEY = jr.key(7)
 
 
 def there(position, mask, ends):
-    """Whether the point that the extension of an axis holds at `position` is on the mask, and with
-    which factor: a row of the oracle has it, or has none.
+    """Tells whether the point that the extension of an axis has at `position` is on the mask, and
+    its factor: the row of the oracle has one, or has none.
     """
     row = oracles.extension_row(position, len(mask), ends)[: len(mask)]
     if not row.any():
@@ -29,7 +29,7 @@ def there(position, mask, ends):
 
 
 def by_loops(layer, x, mask, ends):
-    """Every output as a sum over its taps. `ends` are those of each input channel and axis."""
+    """Computes every output as a sum over its taps, with the `ends` of each channel and axis."""
     weight, (outputs, per_group) = np.asarray(layer.weight, float), layer.weight.shape[:2]
     dims, k, s, d = layer.num_spatial_dims, layer.kernel_size, layer.stride, layer.dilation
     shape = [
@@ -75,7 +75,7 @@ DIFFERENT = per_channel((1, "neumann_cell"), (2, "neumann_node"), (1, "dirichlet
 
 
 def masks(shape, seed):
-    """Random ones, and one with a large hole, for all channels and for each."""
+    """Makes random masks, and one with a large hole, for all channels and for each channel."""
     draw = np.random.default_rng(seed)
     hole = np.ones(shape, bool)
     hole[: max(shape[0] - 2, 1)] = False
@@ -93,7 +93,7 @@ def test_masks_against_loops(name, dims, shape, arguments, mode, x64):
             found = jax.jit(lambda x, m, layer=layer: layer(x, mask=m))(x, mask)
             of_all = np.broadcast_to(mask, x.shape)
             expected, dilated = by_loops(layer, x, of_all, ends)
-            # As a sum of so many products, scaled by up to so many taps, and a bias.
+            # A sum of this many products, scaled by up to this many taps, and a bias.
             terms = np.prod(layer.weight.shape[1:])
             bound = (terms + 3) ** 2 * np.finfo(float).eps * np.abs(layer.weight).max()
             bound = bound * (np.abs(x).max() * terms + 1)
@@ -129,7 +129,7 @@ def test_what_is_masked_out_has_no_influence():
 
 
 def test_a_constant_stays_one_along_a_coast():
-    """What the scale is for: the mean of what is there does not sink at the coast."""
+    """The scale keeps the mean of the present points from sinking at the coast."""
     layer = PhysicsConv(2, 1, 1, 3, boundary_mode="neumann_cell", use_bias=False, key=KEY)
     layer = eqx.tree_at(lambda layer: layer.weight, layer, jnp.full((1, 1, 3, 3), 1 / 9))
     mask = np.random.default_rng(4).random((7, 6)) < 0.5
@@ -163,7 +163,7 @@ def test_zeros_and_ones_of_any_dtype(kind):
 
 
 def test_sequences_of_layers_and_masks():
-    """A mask grows by the reach of each layer, until all is there."""
+    """A mask grows by the reach of each layer, until no point is missing."""
     layer = PhysicsConv(1, 1, 1, 3, boundary_mode="outflow", key=KEY)
     mask = np.zeros(9, bool)
     mask[4] = True

@@ -1,4 +1,4 @@
-"""What defines the two convolutions as operators: adjoints, symmetries, support, consistency."""
+"""Tests the two convolutions as operators: adjoints, symmetries, support, consistency."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def normal(shape, dtype=None, seed=1):
 
 
 def rounding(layer, x):
-    """A bound of the rounding of one output value: see `oracles.assert_within_rounding`."""
+    """Bounds the rounding of one output value as `oracles.assert_within_rounding` does."""
     terms = layer.weight[0].size + 1
     weight, x = np.asarray(layer.weight), np.asarray(x)
     magnitude = np.max(np.sum(np.abs(weight), axis=tuple(range(1, weight.ndim))))
@@ -183,7 +183,7 @@ MANUFACTURED = {
 
 
 def laplacian(dims, spacings, ends):
-    """The layer whose weights are the three-point second difference along every axis."""
+    """Makes the layer whose weights are the three-point second difference along every axis."""
     layer = PhysicsConv(dims, 1, 1, 3, use_bias=False, key=KEY, boundary_mode=ends)
     weight = np.zeros((3,) * dims)
     for axis, h in enumerate(spacings):
@@ -207,7 +207,7 @@ def test_laplacian_converges_with_second_order_up_to_the_wall(ends, x64):
         layer = laplacian(1, [x[1] - x[0]], [ends])
         error = np.asarray(layer(jnp.asarray(field[None]))[0]) + wavenumber**2 * field
         errors.append(np.max(np.abs(error)))
-    # The grids' spacings halve up to O(h), which moves the order by as much.
+    # The spacings of the grids halve up to O(h), which changes the order by as much.
     np.testing.assert_allclose(orders(errors), 2, atol=0.1)
 
 

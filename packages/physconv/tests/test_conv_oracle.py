@@ -1,4 +1,4 @@
-"""Both convolutions against dense float64 loops, with the weights they are initialised with."""
+"""Tests both convolutions against dense float64 loops, with their initial weights."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ from pdequinox_physconv import (
 
 
 def case(spatial, kernel, stride=1, dilation=1, groups=1, channels=(2, 3), mode="periodic"):
-    """One row of the tables; an integer for every axis is written out."""
+    """Makes one row of the tables; an integer is written out for every axis."""
     dims = len(spatial)
     each = [v if isinstance(v, tuple) else (v,) * dims for v in (kernel, stride, dilation)]
     return (spatial, *each, groups, channels, mode)
@@ -30,14 +30,14 @@ def case(spatial, kernel, stride=1, dilation=1, groups=1, channels=(2, 3), mode=
 
 UNEVEN = (("neumann", "dirichlet_cell"), "periodic", ("dirichlet_node", "outflow"))
 
-# The rows of a list are compiled to one program; compiling is what takes the time here.
+# The rows of a list are compiled to one program, because most of the time here is compiling.
 CASES = {
-    # Every kernel size with every stride and dilation, on sizes the stride does not divide.
+    # Every kernel size with every stride and dilation, on sizes that the stride does not divide.
     **{
         f"kernel {k}": [case((7,), k, s, d) for s, d in itertools.product(range(1, 4), range(1, 4))]
         for k in range(1, 6)
     },
-    # Every boundary mode, odd and even kernels that reach beyond the whole field.
+    # Every boundary mode, with odd and even kernels that are wider than the whole field.
     **{
         mode: [
             case(spatial, k, s, d, mode=mode)
@@ -59,7 +59,7 @@ CASES = {
         ]
         for lower in ("periodic", *oracles.END_MODES)
     },
-    # Groups, depthwise included; channels that are few on one side.
+    # Groups, including depthwise layers; few channels on one side.
     **{
         f"channels, {len(spatial)}-D, stride {s}": [
             case(spatial, 3, s, 1, g, channels, mode=mode)
@@ -68,7 +68,7 @@ CASES = {
         for spatial, mode in [((6,), "neumann"), ((4, 5), "periodic"), ((3, 4, 3), "dirichlet")]
         for s in (1, 2)
     },
-    # Non-square kernels and grids, one mode per axis and per end; no limit to the number of axes.
+    # Non-square kernels and grids, a mode for each axis and end, and more than three axes.
     "many axes": [
         *(
             case(spatial, kernel, stride, dilation, mode=UNEVEN[: len(spatial)])
@@ -101,8 +101,8 @@ def check(layer, x, actual, oracle, *, groups=1, where="", **arguments):
 
 
 def check_both_layers(rows, dtype, seed=0):
-    """For each row the convolution and its transpose, the latter with the output padding of its
-    constructor and with that of the call.
+    """Computes the convolution and its transpose for each row, the latter with the output padding
+    of the constructor and with that of the call.
     """
     layers, fields = [], []
     for spatial, kernel, stride, dilation, groups, channels, mode in rows:
@@ -126,7 +126,7 @@ def check_both_layers(rows, dtype, seed=0):
 
 
 def check_row(row, forward, transposed, x, down, *ups):
-    """Shapes and values of one row."""
+    """Checks the shapes and values of one row."""
     spatial, kernel, stride, dilation, groups, channels, mode = row
     most, least = tuple(s - 1 for s in stride), (0,) * len(spatial)
     assert down.shape[1:] == tuple(-(-n // s) for n, s in zip(spatial, stride, strict=True)), row
@@ -178,7 +178,7 @@ def test_explicit_zero_padding_is_that_of_equinox(dtype):
     arguments = dict(
         kernel_size=3, stride=2, padding=((1, 0), (2, 1)), dilation=2, groups=2, key=jr.key(0)
     )
-    # Two sums of 2 channels times 9 taps and the bias, each rounded as an oracle's.
+    # Two sums over 2 channels, 9 taps and the bias, each rounded like one against an oracle.
     eps, terms = jnp.finfo(dtype).eps, 2 * 9 + 1
     for ours, theirs, more in [
         (MorePaddingConv, eqx.nn.Conv, {}),

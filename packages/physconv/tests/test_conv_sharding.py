@@ -1,4 +1,4 @@
-"""The convolutions on eight devices: equal to one device, and sending halos only."""
+"""Tests the convolutions on eight devices: equal to one device, and sending only halos."""
 
 import functools
 
@@ -35,8 +35,8 @@ def up(*arguments, boundary_mode="periodic", **more):
 WALLS = [("neumann", "dirichlet_cell"), "periodic"]
 
 # How many numbers a device sends in the forward pass: samples times channels times points. The
-# gradients take as many twice: that by the weight the halos of the field, and that by the field its
-# own, which are sent back. On two axes the halo of the second has corners.
+# gradients send that many twice: the gradient by the weight needs the halos of the field, and the
+# gradient by the field sends its own halos back. On two axes the halo of the second has corners.
 PLAIN = {
     "one axis": (Case(conv(2, 3, 5, 3), (2, 3, 16, 6), dict(a=8), P(None, None, "a")), 2 * 3 * 12),
     "between walls": (
@@ -160,7 +160,7 @@ OF_CHANNELS = per_channel(
 )
 GLOBE = per_channel((1, ["pole_cell", "periodic"]), (2, ["pole_cell_odd", "periodic"]))
 
-# As `PLAIN`: what channels differ in is not sent.
+# The same as `PLAIN`: differences of the channels change nothing that is sent.
 PLAIN |= {
     "modes per channel": (
         Case(
@@ -180,7 +180,7 @@ PLAIN |= {
         ),
         2 * 3 * 6,
     ),
-    # A pole's devices send their rows to each other: one more of each kind at the two ends.
+    # The devices at a pole send their rows to each other: one more of each kind at the two ends.
     "poles, the latitude": (
         Case(conv(2, 3, 5, 3, boundary_mode=GLOBE), (2, 3, 16, 6), dict(a=8), P(None, None, "a")),
         2 * 3 * 12,
@@ -244,19 +244,19 @@ SAMPLES = {
 
 
 def field(points):
-    """Bytes of two samples of three channels."""
+    """Counts the bytes of two samples of three channels."""
     return 8 * 2 * 3 * points
 
 
 def result(points):
-    """Bytes of two samples of five channels."""
+    """Counts the bytes of two samples of five channels."""
     return 8 * 2 * 5 * points
 
 
-# Outputs that the mesh does not divide: every device has all of them, or those of an axis of the
-# mesh that does divide them. What is sent forward, and for the gradients.
+# Outputs that the mesh does not divide: every device has all of them, or they are split by the axis
+# of the mesh that divides them. Each case lists what is sent forward, and for the gradients.
 UNEVEN = {
-    # With automatic axes XLA makes of the result's two possible layouts both.
+    # With automatic axes, XLA makes both of the two possible layouts of the result.
     "outputs that the mesh does not divide": (
         Case(conv(1, 3, 5, 3, 2), (2, 3, 24), dict(a=8), P(None, None, "a")),
         {
@@ -264,8 +264,8 @@ UNEVEN = {
             "Explicit": ({"all-gather": field(24)}, {"all-gather": field(24)}),
         },
     ),
-    # Blocks go to where the order ("a", "b") of the mesh has them, and `b` is gathered; then halos
-    # of a point. The result with automatic axes is split over `b`.
+    # Blocks move to where the order ("a", "b") of the mesh has them, and `b` is gathered. Then
+    # halos of one point are sent. With automatic axes, the result is split over `b`.
     "outputs that one of two axes of the mesh divides": (
         Case(conv(1, 3, 5, 3, 4), (2, 3, 16), dict(a=4, b=2), P(None, None, ("b", "a"))),
         {
@@ -296,9 +296,9 @@ UNEVEN = {
     ),
 }
 
-# Where channels are summed over: each device gathers the input channels that it has weights for, or
-# the parts of the sum are added up, and the same for the gradient by the field. A field of 8
-# channels has `EIGHT` bytes, as has its cotangent.
+# Sums over split channels: each device gathers the input channels that it has weights for, or the
+# parts of the sum are added up. The same holds for the gradient by the field. A field of 8 channels
+# and its cotangent have `EIGHT` bytes each.
 EIGHT, THREE = 8 * 2 * 8 * 12, 8 * 2 * 3 * 12
 OTHERS = {
     # The weight is gathered as well, and the cotangent.
@@ -330,9 +330,10 @@ OTHERS = {
             "Explicit": ({"all-gather": EIGHT}, {"all-gather": EIGHT, "reduce-scatter": EIGHT / 8}),
         },
     ),
-    # The channels as before, of a quarter of the points; halos of a point below and above, of all
-    # channels of the field, and for the gradients those of the field and of its gradient, before
-    # the sum (explicit axes) or of what is left of it; the gradient of half of the weights.
+    # The channels are sent as before, for a quarter of the points. The halos are a point below and
+    # a point above, for all channels of the field. The gradients send the halos of the field and of
+    # its gradient, before the sum (explicit axes) or after it, and the gradient of half of the
+    # weights.
     "channels and space": (
         Case(conv(1, 8, 8, 3), (2, 8, 12), dict(a=2, b=4), P(None, "a", "b"), P("a")),
         {
@@ -361,7 +362,7 @@ OTHERS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", PLAIN)
 def test_only_halos_are_exchanged(name, kind):
-    """Fields stay split as they were, also where a grid gets coarser."""
+    """Fields stay split as before, also where a grid gets coarser."""
     case, numbers = PLAIN[name]
     measured = measure(case, kind)
     assert_close(measured)
@@ -436,12 +437,12 @@ def test_channels_send_what_a_product_of_matrices_needs(name, kind):
 
 @pytest.fixture
 def cache_on_disk(tmp_path):
-    """JAX keeps programs in a folder for the length of a test."""
+    """Makes JAX keep programs in a folder for the length of a test."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": 0,
-        # Or else JAX puts the address of an object into the key, which may be another's next time.
+        # Otherwise the key has the address of an object, which may be another object's next time.
         "jax_remove_custom_partitioning_ptr_from_cache_key": True,
     }
     before = {name: getattr(jax.config, name) for name in settings}
@@ -456,7 +457,7 @@ def cache_on_disk(tmp_path):
 
 @pytest.mark.usefixtures("cache_on_disk")
 def test_programs_in_the_cache_on_disk_are_told_apart():
-    """Two that differ in nothing but the boundary mode, of which XLA sees nothing."""
+    """Tests two layers that differ only in the boundary mode, which XLA does not see."""
     x = np.random.default_rng(0).standard_normal((3, 32))
     split = jax.device_put(
         x, NamedSharding(jax.make_mesh((8,), ("a",), axis_types=(AxisType.Explicit,)), P(None, "a"))
@@ -507,7 +508,7 @@ def test_exported_programs_are_left_to_xla():
 
 
 def test_a_field_that_the_mesh_does_not_divide_is_refused_by_name():
-    """By JAX, before the layer: with the axis, its size and the number of devices."""
+    """JAX refuses it before the layer does, with the axis, its size and the number of devices."""
     layer = PhysicsConv(1, 3, 3, 3, boundary_mode="periodic", key=jax.random.key(1))
     split = NamedSharding(
         jax.make_mesh((8,), ("a",), axis_types=(AxisType.Explicit,)), P(None, "a")

@@ -1,4 +1,4 @@
-"""The convolutions under JAX's and Equinox's transformations."""
+"""Tests the convolutions under JAX's and Equinox's transformations."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ ENDS = [("neumann", "dirichlet_cell"), "periodic"]
 
 
 def gain(layer):
-    """The largest sum of absolute weights that one output has, and its bias."""
+    """Bounds an output: its largest sum of absolute weights, and its bias."""
     weight = jnp.abs(layer.weight.astype(jnp.float32))
     return jnp.max(jnp.sum(weight, axis=range(1, weight.ndim))) + jnp.max(
         jnp.abs(layer.bias.astype(jnp.float32))

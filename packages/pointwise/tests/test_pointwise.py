@@ -1,4 +1,4 @@
-"""The pointwise layer: a matrix at every point, its initial arrays, transformations and errors."""
+"""Tests the pointwise layer: a matrix at every point, initial arrays, transformations, errors."""
 
 import re
 
@@ -147,8 +147,8 @@ def training_step(layer, x, cotangent):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
 def test_no_copy_of_the_batch_is_made(monkeypatch):
-    """Its channels need not be brought together, as they are for a weight that is shared. With the
-    XLA of JAX 0.10, all that a step stores beside its results is less than one sample.
+    """The channels of a batch need not be brought together, as they are for a shared weight. With
+    the XLA of JAX 0.10, a step stores less than one sample beside its results.
     """
     layer = PointwiseLinearConv(2, 8, 16, key=jr.key(0))
     x, cotangent = jnp.ones((6, 8, 32, 32)), jnp.ones((6, 16, 32, 32))
@@ -177,7 +177,7 @@ def test_a_point_that_is_not_finite_is_its_own_matter(bad):
 
 @pytest.mark.parametrize("spatial", [(8, 8), (1, 2)], ids=str)
 def test_gradients_of_a_batch_are_sums_over_its_samples(spatial):
-    """On the small grid the weights would outnumber the field, and stay shared."""
+    """On the small grid the weights would have more numbers than the field, and stay shared."""
     layer = PointwiseLinearConv(2, 4, 6, key=jr.key(0))
     normal = np.random.default_rng(1).standard_normal
     x, cotangent = (jnp.asarray(normal((5, c, *spatial)), jnp.float32) for c in (4, 6))

@@ -1,4 +1,4 @@
-"""The pointwise layer on eight devices: equal to one device, and exchanging nothing but sums over
+"""Tests the pointwise layer on eight devices: equal to one device, and exchanging only sums over
 channels and the gradients of the weights.
 """
 
@@ -35,10 +35,10 @@ POINTS = {
     ),
 }
 
-# What is sent forward, and for the gradients; a field of 8 channels has `EIGHT` bytes, as has its
-# cotangent, one of 3 channels `THREE`. Of a product of matrices whose operands are both split over
-# one axis of the mesh, XLA gathers the field, or shares the weights the other way round and adds up
-# the parts of the sum.
+# What is sent forward, and for the gradients. A field of 8 channels and its cotangent have `EIGHT`
+# bytes each, and one of 3 channels has `THREE`. If both operands of a product of matrices are split
+# over one axis of the mesh, XLA gathers the field, or shares the weights the other way round and
+# adds up the parts of the sum.
 EIGHT, THREE, MATRIX = 8 * 2 * 8 * 12, 8 * 2 * 3 * 12, 8 * 8 * 8
 CHANNELS = {
     "inputs": (
@@ -86,7 +86,7 @@ CHANNELS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", POINTS)
 def test_only_gradients_of_the_weights_are_summed(name, kind):
-    """On a mesh of two axes XLA takes the sum of the products along one and then the other."""
+    """On a mesh of two axes, XLA sums the products along one axis and then along the other."""
     measured = measure(POINTS[name], kind)
     assert_close(measured)
     sums = 2 if name in ("two axes", "batch and space") else 1
