@@ -1,4 +1,4 @@
-"""What needs no other library than those of the package: Equinox's layers, files of an earlier
+"""Tests what needs only the libraries of the package: Equinox's layers, files of an earlier
 version, modes, bad input; and arrays of the other libraries against plain loops.
 """
 
@@ -47,7 +47,7 @@ def normal(seed, shape):
 
 
 def assert_close(actual, expected, layer, x):
-    """A sum of the products of a kernel with values of `x`, in float64, by both."""
+    """Compares sums of products of a kernel with values of `x`, in float64, in both layers."""
     assert actual.shape == expected.shape and actual.dtype == expected.dtype == jnp.float64
     n = layer.weight[0].size + 1
     size = np.abs(x).max() * np.abs(layer.weight).sum() + np.abs(expected).max()
@@ -97,7 +97,7 @@ def test_padding_that_depends_on_the_size(n, k, s, d, padding, x64):
     mine = conv_from_equinox(other, spatial_shape=n)
     x = normal(1, (2, n))
     assert_close(mine(x), other(x), mine, x)
-    if padding == "VALID" or k == 1:  # Which no size pads.
+    if padding == "VALID" or k == 1:  # No size is padded.
         assert_close(conv_from_equinox(other)(x), other(x), mine, x)
     else:
         with pytest.raises(CannotConvertError, match="`spatial_shape`"):
@@ -175,7 +175,7 @@ def test_a_network_of_equinox(dtype):
     mine, report = adopt(other)
     assert len(report.replaced) == 3 and not report.left
     assert not any(type(layer).__module__.startswith("equinox.nn._conv") for layer in mine.layers)
-    # Sums of 18, 16 and 3 products, each rounded to the dtype at the latest at its end.
+    # Sums of 18, 16 and 3 products, each rounded to the dtype at its end at the latest.
     size = 4 * float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(np.float64(mine(x)), np.float64(other(x)), rtol=0, atol=40 * size)
     # Ensembles have one more axis, before those of the weights.
@@ -188,27 +188,27 @@ def test_a_network_of_equinox(dtype):
 
 
 class SameWithReLU(eqx.nn.Conv):
-    """Differs in more than its constructor."""
+    """Differs from its base in more than its constructor."""
 
     def __call__(self, x, *, key=None):
         return jax.nn.relu(super().__call__(x))
 
 
 class SameByDefault(eqx.nn.Conv):
-    """Differs in its constructor alone."""
+    """Differs from its base only in its constructor."""
 
     def __init__(self, channels, *, key):
         super().__init__(1, channels, channels, 3, padding="SAME", key=key)
 
 
 class Named(eqx.nn.Conv):
-    """Has a field more."""
+    """Has an additional field."""
 
     name: str = eqx.field(static=True, default="")
 
 
 class Gated(eqx.nn.Conv):
-    """Has a method more, which its owner calls."""
+    """Has an additional method, which its owner calls."""
 
     def gate(self, x):
         return jax.nn.sigmoid(self(x))
@@ -233,7 +233,7 @@ def test_complex_layers_are_left():
 
 
 def test_shapes_and_shared_layers():
-    """A tree of shapes, as is made to read files into, and a layer that stands in two places."""
+    """Tests a tree of shapes, as for reading files, in which a layer stands in two places."""
     make = lambda: eqx.nn.Conv1d(2, 2, 3, padding="SAME", key=jr.key(0))
     shapes, _ = adopt(eqx.filter_eval_shape(make))
     assert isinstance(shapes.weight, jax.ShapeDtypeStruct)
@@ -279,7 +279,7 @@ def test_own_layers_and_other_things_are_left_alone():
 
 
 def test_torch_arrays_by_the_definition(x64):
-    """`y[o, i] = sum over c, t of w[o, c, t] x[c, i * s + t * d - p]`; and transposed,
+    """Computes `y[o, i] = sum over c, t of w[o, c, t] x[c, i * s + t * d - p]`, or transposed,
     `y[o, i * s + t * d - p] += w[c, o, t] x[c, i]`.
     """
     rng = np.random.default_rng(0)
@@ -312,7 +312,7 @@ def test_torch_arrays_by_the_definition(x64):
     ("counts", "shape"), [((5,), (9,)), ((6, 3), (8, 7)), ((5, 4, 2), (6, 8, 4))]
 )
 def test_neuraloperator_weights_by_the_definition(counts, shape, x64):
-    """Index `j` of an axis but the last is wavenumber `j - n // 2`, the last one begins at 0."""
+    """Index `j` is wavenumber `j - n // 2`, except on the last axis, which begins at 0."""
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(2, 3, *counts)) + 1j * rng.normal(size=(2, 3, *counts))
     x = rng.normal(size=(2, *shape))
@@ -355,12 +355,12 @@ def factors_of_neuraloperator(kind, counts, channels=(2, 3)):
     ids=str,
 )
 def test_factors_of_neuraloperator_by_the_definition(kind, counts, n_modes, x64):
-    """They stand for the weight that they are multiplied out to, there and here."""
+    """Factors stand for the weight that they multiply out to, in both libraries."""
     weight, whole = factors_of_neuraloperator(kind, counts)
     mine = spectral_from_neuraloperator(weight, n_modes)
     dense = spectral_from_neuraloperator(whole, n_modes)
     assert mine.num_modes == dense.num_modes and mine.structure.kind == kind
-    # As many terms as the ranks have combinations, of as many complex factors as axes and one.
+    # One term for each combination of ranks, with a complex factor for each axis and one more.
     n = 2 * np.prod(mine.structure.ranks) * (len(counts) + 3)
     absolute = {name: np.abs(array).astype(complex) for name, array in weight.items()}
     size = np.abs(dense_weights(spectral_from_neuraloperator(absolute))[0]).max()
@@ -401,8 +401,8 @@ def test_separable_weights_of_neuraloperator_are_a_diagonal(name, x64):
 
 
 def test_files_of_version_0_4_load(x64):
-    """`layers-0.4.eqx` has what version 0.4.0 of pdequinox-conv wrote of these layers, made by
-    `jax.random.key(0)`, and `outputs-0.4.npz` what they gave for the field below; in float32.
+    """`layers-0.4.eqx` has these layers as version 0.4.0 of pdequinox-conv wrote them, made by
+    `jax.random.key(0)`, and `outputs-0.4.npz` has their outputs for the field below, in float32.
     """
     key, dtype = jr.key(1), "float32"
     layers = (
@@ -451,8 +451,8 @@ BOUNDARIES = [
 
 
 def signs_of_groups(layer, axes):
-    """Lists, for every group of these axes, which of them are negative in it: bits of periodic axes
-    but the last, the lowest one for the first.
+    """Lists, for every group of these axes, which of them are negative in it: one bit for each
+    periodic axis but the last, the lowest bit for the first axis.
     """
     mode = layer.boundary_mode
     ends = [mode] * layer.num_spatial_dims if isinstance(mode, str) else list(mode)
@@ -482,7 +482,7 @@ def by_wavenumber(layer, parts, axes):
 
 
 def parts_of(layer):
-    """Lists the tuples of arrays of the real part, and of the imaginary one if there is."""
+    """Lists the tuples of arrays of the real part, and of the imaginary part if there is one."""
     both = (layer.weights_real, layer.weights_imag)
     return [w if isinstance(w, tuple) else (w,) for w in both if w is not None]
 
@@ -494,7 +494,7 @@ def multipliers(layer):
 
 
 def multipliers_of_resized_sums(layer, wavenumbers):
-    """Sums the matrices of the axes along which a wavenumber is one that the layer has."""
+    """Sums the matrices of the axes along which the layer has the wavenumber."""
     of_axis = [
         by_wavenumber(layer, [part[axis] for part in parts_of(layer)], [axis])
         for axis in range(layer.num_spatial_dims)
@@ -549,7 +549,7 @@ def test_more_and_fewer_modes(dims, mode, weights, x64):
                 np.testing.assert_allclose(matrices, before[k], rtol=0, atol=n * EPS * size)
     if weights not in ("dense", "depthwise"):
         return
-    # More modes, which are zeros, change nothing of any field's output.
+    # Additional modes, which are zeros, do not change the output for any field.
     x = normal(4, (2, *(12, 10, 11)[:dims]))
     actual, expected = resize_modes(layer, many)(x), layer(x)
     gain = np.abs(dense_weights(layer)[0]).sum((0, 2)).max() * 2 * np.abs(x).max()
@@ -609,7 +609,7 @@ def test_modes_of_ensembles_and_states():
 
 
 class SpectralWithReLU(SpectralConv):
-    """Computes something else."""
+    """Computes something else than its base."""
 
     def __call__(self, x, **keywords):
         return jax.nn.relu(super().__call__(x, **keywords))
@@ -619,7 +619,7 @@ class SpectralWithReLU(SpectralConv):
 
 
 def fno_state():
-    """Of the smallest network, 1-D."""
+    """Makes the state of the smallest network, in 1-D."""
     rng = np.random.default_rng(0)
     shapes = {
         "fno_blocks.convs.0.bias": (2, 1),
@@ -669,7 +669,7 @@ WALLS = dict(boundary_mode="neumann_cell", key=jr.key(0))
 
 
 def factors(name, shape):
-    """Makes a weight of three axes with ranks of 2, beside which is an array of this shape."""
+    """Makes a weight of three axes with ranks of 2, and adds an array of this shape."""
     return {name: np.ones(shape, "complex64")} | {
         f"factors.factor_{i}": np.ones((3, 2), "complex64") for i in range(3)
     }

@@ -1,5 +1,5 @@
-"""Fields on other grids: exact on the waves of every basis, up and down, against sums of waves; the
-transpose; and activations between two grids.
+"""Tests fields on other grids: exactness on the waves of every basis, up and down, against sums of
+waves; the transpose; and activations between two grids.
 """
 
 import math
@@ -28,8 +28,8 @@ from pdequinox_spectralconv._operator import evaluate_on
 P, N, C = "periodic", "neumann", "neumann_cell"
 D, DN, DC = "dirichlet", "dirichlet_node", "dirichlet_cell"
 RING = (P, P)
-# From one size to another: up and down, odd and even, by a factor or not, to one point, and so long
-# that fast transforms are faster.
+# From one size to another: up and down, odd and even, by a factor or not, to one point, and long
+# enough for fast transforms to be faster.
 SIZES = [
     (8, 16),
     (16, 8),
@@ -56,15 +56,16 @@ def close(actual, expected, size, steps):
 
 
 def rounding_steps(*sizes):
-    """Of one axis, in units of the field's size times `growth`: as many roundings as both sums have
-    terms, and four `eps` a stage of fast transforms; see `rounding_steps` in test_spectral_conv.py.
+    """Bounds the error of one axis, in units of the field's size times `growth`: a rounding for
+    each term of both sums, and four `eps` for each stage of fast transforms; see `rounding_steps`
+    in test_spectral_conv.py.
     """
     return 4 * (sum(sizes) + 8 * math.log2(4 * max(sizes) + 4))
 
 
 def growth(size, to_size):
-    """The sum of absolute values on the way, over the field's size: of `K` coefficients of at most
-    four times the field.
+    """Bounds the sum of absolute values on the way, divided by the field's size: `K` coefficients
+    of at most four times the field.
     """
     return 4 * min(size, to_size)
 
@@ -72,8 +73,9 @@ def growth(size, to_size):
 @pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("size, to_size", SIZES, ids=str)
 def test_waves_of_every_basis_are_exact(size, to_size, method, x64):
-    """Sums of the waves that both grids hold are the same function on both. By products; and by
-    fast transforms, whose programs take longer to compile, a quarter of the bases for each size.
+    """Sums of the waves that both grids hold are the same function on both. All bases are tested by
+    products. Programs of fast transforms take longer to compile, so each size has a quarter of the
+    bases.
     """
     some = slice(SIZES.index((size, to_size)) % 4, None, 4) if method == "fft" else slice(None)
     for ends in (RING, *oracles.WALL_ENDS[some]):
@@ -86,7 +88,7 @@ def test_waves_of_every_basis_are_exact(size, to_size, method, x64):
 
 
 def evaluated(x, modes, shape, method):
-    """`resample` by one method; the public function chooses."""
+    """Resamples by one method; the public function chooses one."""
     boundary = Boundary.parse(modes, len(shape))
     runs = runs_of_both_grids(boundary, x.shape[0], x.shape[1:], shape)
     return evaluate_on(jnp.asarray(x), runs, shape, method)
@@ -95,7 +97,7 @@ def evaluated(x, modes, shape, method):
 @pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("size, to_size", SIZES, ids=str)
 def test_what_a_grid_does_not_hold_is_left_out(size, to_size, method, x64):
-    """Of random fields, which have all waves; values and the transpose."""
+    """Tests random fields, which have all waves: values and the transpose."""
     for ends in (RING, (N, N), (C, DC), (DN, DN), (DC, N)):
         x, c = normal((2, size)), normal((2, to_size), seed=2)
         function = lambda x, ends=ends: evaluated(x, [ends], (to_size,), method)
@@ -113,7 +115,7 @@ def test_long_axes(ends, size, to_size, dtype):
     whole = oracles.resampling(ends, size, to_size)
     actual = resample(x, to_size, [ends])
     assert actual.dtype == dtype
-    # By fast transforms, whose errors grow with the root mean square, and not with the sum.
+    # Errors of fast transforms grow with the root mean square, not with the sum.
     scale = 4 * math.sqrt(min(size, to_size)) * np.abs(x).max()
     close(actual, np.asarray(x, float) @ whole.T, scale, rounding_steps(0, max(size, to_size)))
 
@@ -156,7 +158,7 @@ def test_random_fields(ends, size, to_size, seed):
 
 @pytest.mark.parametrize("mode", [P, N, [(DC, C)]], ids=str)
 def test_up_and_down_again(mode, x64):
-    """A finer grid holds all of the field; and the same grid gives the field itself."""
+    """A finer grid holds the whole field, and the same grid gives the field itself."""
     x = normal((2, 8))
     again = resample(resample(x, 13, mode), 8, mode)
     close(again, x, 32 * np.abs(x).max(), 2 * rounding_steps(8, 13))
@@ -164,10 +166,10 @@ def test_up_and_down_again(mode, x64):
 
 
 def test_the_alternating_wave_is_a_cosine(x64):
-    """By hand: on the grid, between its points, and back."""
+    """Tests an example by hand: on the grid, between its points, and back."""
     x = jnp.asarray([[1.0, -1.0, 1.0, -1.0]])
     close(resample(x, 8)[0], [1, 0, -1, 0, 1, 0, -1, 0], 1, 30)
-    # Of amplitude 1 and any phase, on a grid that holds it as two waves: what 4 points see of it.
+    # A wave of amplitude 1 and any phase, on a grid that holds it as two waves, as 4 points see it.
     phase = 0.3
     fine = np.cos(2 * np.pi * 2 * np.arange(8) / 8 + phase)[None]
     close(resample(fine, 4)[0], np.cos(phase) * np.array([1, -1, 1, -1]), 1, 30)
@@ -254,8 +256,8 @@ def test_on_a_mesh_nothing_is_gathered(name, kind, x64):
     for program in (forward, backward):
         sent = collectives(program)
         assert sent and {collective.kind for collective in sent} == {"all-to-all"}
-        # Of each axis, what a device has before and after: less than twice the larger field's part
-        # and what makes the lines a multiple of the devices.
+        # For each axis, what a device has before and after: less than twice its part of the larger
+        # field, with the lines rounded up to a multiple of the devices.
         most = 8 * 2 * 3 * max(math.prod(spatial), math.prod(shape)) * 2
         assert max(collective.bytes for collective in sent) <= most / math.prod(sizes.values())
 
@@ -286,7 +288,7 @@ def test_what_is_refused(x, shape, mode, error, text):
 
 @pytest.mark.parametrize("function", [lambda x: resample(x, 8), alias_free(jnp.tanh)])
 def test_open_sizes_are_refused(function):
-    """Those of space; a batch may be open."""
+    """Sizes of space must be known; the size of a batch may be open."""
     (n,) = jax.export.symbolic_shape("n")
     with pytest.raises(ValueError, match="`x` must have known sizes"):
         jax.export.export(jax.jit(function))(jax.ShapeDtypeStruct((2, n), "float32"))
@@ -297,7 +299,7 @@ def test_open_sizes_are_refused(function):
 
 
 def test_large_matrices_are_no_part_of_a_program():
-    """From few points to very many, where one of both transforms is short."""
+    """Tests from few points to very many, where one of the two transforms is short."""
     x = jax.ShapeDtypeStruct((1, 64), "float32")
     text = jax.jit(lambda x: resample(x, 2**16)).lower(x).as_text()
     assert len(text) < 2**20
@@ -307,8 +309,8 @@ def test_large_matrices_are_no_part_of_a_program():
 
 
 def test_alias_free_at_the_limit(x64):
-    """On a grid just `(p + 1) / 2` times as fine, the alternating wave alone is wrong: of its cube,
-    3/4 are a wave of that wavenumber, and 1/4 falls on it.
+    """On a grid exactly `(p + 1) / 2` times as fine, only the alternating wave is wrong: 3/4 of its
+    cube is a wave of that wavenumber, and the other 1/4 is aliased to it.
     """
     x = jnp.asarray([[1.0, -1.0, 1.0, -1.0]])
     close(alias_free(lambda x: x**3, 2)(x)[0], [1, -1, 1, -1], 1, rounding_steps(4, 8))
@@ -337,7 +339,7 @@ def test_alias_free_approaches_the_function(mode, x64):
 
 
 def test_alias_free_is_a_module(x64):
-    """Its activation's parameters are trained; it stands in a network."""
+    """The parameters of its activation are trained, as part of a network."""
     active = alias_free(eqx.nn.PReLU(0.3), 2, [(N, N)])
     x = normal((2, 6))
     gradient = eqx.filter_grad(lambda f, x: jnp.sum(f(x) ** 2))(active, x)

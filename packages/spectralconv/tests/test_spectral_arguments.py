@@ -1,4 +1,4 @@
-"""What the spectral layer refuses, and in which words."""
+"""Tests what the spectral layer refuses, and the messages."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The functions of every axis, the transforms to and from them, and the choice of a transform."""
+"""Tests the functions of every axis, the transforms to and from them, and the choice of one."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ EPS = np.finfo(float).eps
 
 
 def functions_of(ends, num_modes, full=False):
-    """The basis of one axis."""
+    """Makes the basis of one axis."""
     (basis,) = bases(Boundary.parse([ends], 1), (num_modes,))
     return dataclasses.replace(basis, full=full)
 
@@ -46,7 +46,7 @@ def test_functions_between_walls(size):
         basis = functions_of(ends, size)
         assert basis.limit(size) == (size, "N")
         functions = oracles.wall_functions(size, ends, size)
-        # The condition number is small: columns are orthogonal, but for points that count half.
+        # The condition number is small: columns are orthogonal except for points that count half.
         atol = 40 * size**2 * EPS
         coefficients = basis.scale(size)[:, None] * basis.analysis(size).T
         np.testing.assert_allclose(coefficients, np.linalg.inv(functions), rtol=0, atol=atol)
@@ -71,7 +71,7 @@ def test_functions_of_the_last_periodic_axis(size):
     np.testing.assert_allclose(actual[:, 0] + 1j * actual[:, 1], spectrum, rtol=0, atol=atol)
     counts = np.array([1.0 if 2 * k % size == 0 else 2.0 for k in range(modes)])
     np.testing.assert_array_equal(basis.scale(size), counts / size)
-    # As many waves on another grid, counted as on this one.
+    # The same number of waves on another grid, counted as on this one.
     places = np.arange(size + 3)[:, None] / (size + 3)
     waves = np.exp(2j * np.pi * np.arange(modes) * places).conj() * counts / size
     actual = basis.synthesis(size + 3, size)
@@ -91,7 +91,7 @@ def test_functions_are_exact_where_they_are_0_and_1():
     for function, shift in ((_cos, 0), (_sin, period // 4)):
         values = function(turns + shift, period)
         for twelfth, value in twelfths.items():
-            # Half of one only to rounding: the angle is not a number.
+            # 0.5 is exact only up to rounding, because the angle is no floating-point number.
             error = np.abs(values[12 * turns % (12 * period) == twelfth * period] - value)
             assert len(error) == 4 and np.all(error <= (EPS if abs(value) == 0.5 else 0))
 
@@ -122,13 +122,13 @@ def test_the_last_periodic_axis_is_the_half_one():
 
 
 def in_layers(x):
-    """An array as it goes through a layer's transforms, of one part and one group."""
+    """Makes an array as a layer's transforms take it, with one part and one group."""
     return jnp.asarray(x)[None, None]
 
 
 def by_scipy(x, ends):
-    """The sums over the last axis of `x` times each function, in one part or two, where SciPy has
-    a transform.
+    """Sums `x` times each function over the last axis, in one part or two, where SciPy has a
+    transform.
     """
     kinds = {
         ("neumann", "neumann"): (scipy.fft.dct, 1),
@@ -152,8 +152,8 @@ SCIPY_ENDS = [PERIODIC, *itertools.product(NODES, NODES), *itertools.product(CEL
 
 
 def transform_tolerance(size, eps):
-    """Of a sum of `size` terms of order 1, by a product or a fast transform: see `rounding_steps`
-    in test_spectral_conv.py.
+    """Bounds the error of a sum of `size` terms of order 1, by a product or a fast transform; see
+    `rounding_steps` in test_spectral_conv.py.
     """
     return size * eps * (size + 8 * np.log2(4 * size + 4) + 8)
 
@@ -161,7 +161,7 @@ def transform_tolerance(size, eps):
 @pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("ends", SCIPY_ENDS, ids=str)
 def test_analysis_is_that_of_scipy(ends, method, x64):
-    """Along any axis; truncated to any number of modes."""
+    """Tests transforms along any axis, truncated to any number of modes."""
     given = []
     for axis, size, dropped in [(0, 2, 0), (1, 7, 0), (2, 8, 2), (1, 16, 5)]:
         shape = [2, 3, 2, 3]
@@ -182,7 +182,7 @@ def test_analysis_is_that_of_scipy(ends, method, x64):
 
 @pytest.mark.parametrize("method", ["product", "fft"])
 def test_analysis_in_every_basis(method, dtype):
-    """Coefficients of the expansion into all functions, where SciPy has no transform too."""
+    """Tests coefficients of the expansion into all functions, also where SciPy has no transform."""
     size, modes = 5, 4
     given = [functions_of(ends, modes) for ends in oracles.WALL_ENDS]
     x = normal((2, size), dtype)
@@ -199,7 +199,7 @@ def test_analysis_in_every_basis(method, dtype):
 
 @pytest.mark.parametrize("method", ["product", "fft"])
 def test_synthesis_in_every_basis(method, dtype):
-    """The sum of the functions times the scaled coefficients, along any axis, on any grid."""
+    """Tests the sum of the functions times the scaled coefficients, along any axis, on any grid."""
     modes, from_size = 4, 6
     cases = [(ends, size, at) for at, size in enumerate((4, 7)) for ends in oracles.WALL_ENDS]
     cases += [(PERIODIC, 6, 0), (PERIODIC, 9, 2)]
@@ -230,15 +230,15 @@ def test_synthesis_in_every_basis(method, dtype):
 @pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("size, modes", [(2, 1), (7, 3), (8, 4), (8, 2)])
 def test_full_axes(size, modes, method, x64):
-    """Two parts on either side; groups of non-negative and of negative wavenumbers."""
+    """Tests two parts on both sides, and groups of non-negative and of negative wavenumbers."""
     basis, groups = functions_of(PERIODIC, modes, full=True), 2
     z = normal((2, groups, 3, 2, size, 2))
     spectrum = np.fft.fft(np.asarray(z)[0] + 1j * np.asarray(z)[1], axis=3)
     kept = [spectrum[..., :modes, :], spectrum[..., size - modes :, :]]
-    # The groups of this axis lie within those so far.
+    # The groups of this axis lie within the groups of the axes before it.
     kept = np.stack(kept, axis=1).reshape(2 * groups, 3, 2, modes, 2)
     actual = np.asarray(jax.jit(lambda z: analyse(z, 1, basis, method))(z))
-    # Of complex numbers: twice the terms.
+    # Complex numbers have twice the terms.
     atol = 2 * transform_tolerance(2 * size, EPS) * float(jnp.max(jnp.abs(z)))
     np.testing.assert_allclose(actual[0] + 1j * actual[1], kept, rtol=0, atol=atol)
 
@@ -252,7 +252,7 @@ def test_full_axes(size, modes, method, x64):
 
 
 def test_impossible_imaginary_parts_never_reach_the_inverse_transform(monkeypatch):
-    """Backends differ in what they make of them: they are exactly zero in the program."""
+    """Backends treat these parts differently, so they are exactly zero in the program."""
     for size, places in [(8, [0, 4]), (7, [0]), (1, [0]), (2, [0, 1])]:
         count = size // 2 + 1
         seen = []
@@ -275,7 +275,7 @@ def choose(basis, size, dtype="float32"):
 
 
 def numbers_of_a_point(basis):
-    """How many numbers of the matrix belong to a point. Both groups of a full axis share waves."""
+    """Counts the numbers of the matrix for each point. Both groups of a full axis share waves."""
     return (basis.num_modes + basis.full) * (2 if basis.periodic else 1)
 
 
@@ -306,11 +306,11 @@ def test_the_faster_one_is_chosen(monkeypatch):
     assert choose(few, 1024) == "product" and choose(many, 1024) == "fft"
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert choose(few, 1024) == choose(many, 1024) == "product"
-    assert choose(many, 2048) == "fft"  # Too large.
+    assert choose(many, 2048) == "fft"  # This matrix is too large.
 
 
 def constants(text):
-    """How many numbers the largest constant of a program has."""
+    """Counts the numbers of the largest constant of a program."""
     shapes = re.findall(r"stablehlo\.constant dense<.*>\s*: tensor<((?:\d+x)*)\w+>", text)
     assert shapes
     return max(int(np.prod([int(n) for n in shape.split("x") if n])) for shape in shapes)
@@ -357,13 +357,13 @@ def test_products_have_full_precision_unless_told_otherwise(boundary_mode):
     )(layer, x)
 
     def products():
-        # Afresh, lest the trace of another precision is used again.
+        # A new function, because the trace of another precision would be used again.
         traced = jax.jit(lambda layer, x: step(layer, x)).trace(layer, x)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
         return [line for line in text.splitlines() if "stablehlo.dot_general" in line]
 
-    # There, two axes forth and back and once through the matrices; derivatives are as many by the
-    # field, and one for the matrices.
+    # The layer has two axes forth and back and one product with the matrices. The derivative by the
+    # field has as many products, and that by the matrices one.
     lines = products()
     assert len(lines) >= 10
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in lines)

@@ -1,5 +1,5 @@
-"""The spectral layer with boundary modes per channel: the sum over its modes, the derivatives that
-it is for, and what it refuses.
+"""Tests the spectral layer with boundary modes per channel: the sum over its modes, the derivatives
+that it is made for, and what it refuses.
 """
 
 import math
@@ -28,12 +28,12 @@ def normal(shape, dtype=None, seed=1):
 
 
 def each(modes):
-    """One channel for each mode."""
+    """Gives one channel to each mode."""
     return per_channel(*((1, mode) for mode in modes))
 
 
 def random_layer(modes, out_modes, num_modes, seed=2, **arguments):
-    """A layer with standard normal weights, of one channel for each mode."""
+    """Makes a layer with standard normal weights and one channel for each mode."""
     layer = eqx.filter_eval_shape(
         SpectralConv,
         len(num_modes),
@@ -59,20 +59,20 @@ def pairs(mode, dims):
 
 
 def parity(ends):
-    """Whether the field is odd about each of the walls."""
+    """Tells whether the field is odd about each of the walls."""
     return tuple(oracles.WALLS[end][1] for end in ends)
 
 
 def wave(k, t, ends):
-    """The function of wavenumber `k`, or of `k + 1/2` if one end is odd and the other even."""
+    """Evaluates the function of wavenumber `k`, or `k + 1/2` if one end is odd and one even."""
     lower, upper = parity(ends)
     angle = np.pi * (k + 0.5 * (lower != upper)) * t
     return np.sin(angle) if lower else np.cos(angle)
 
 
 def expansion(size, ends):
-    """For each wavenumber of the grid, what the points are multiplied with to give the coefficient
-    in the expansion into all functions of the grid.
+    """Gives, for each wavenumber of the grid, the factors of the points in the coefficient of the
+    expansion into all functions of the grid.
     """
     own = range(1, size + 1) if parity(ends) == VALUE else range(size)
     points = oracles.wall_points(size, ends)
@@ -81,8 +81,8 @@ def expansion(size, ends):
 
 
 def formula(layer, modes, out_modes, x, output_shape=None):
-    """`y[o] = sum over k of c_k Re((sum over i of W_k[o, i] X_k[i]) f_k^o)`, term by term, and a
-    bound of the magnitude of every output, from the sums of absolute values.
+    """Sums `y[o] = sum over k of c_k Re((sum over i of W_k[o, i] X_k[i]) f_k^o)` term by term, and
+    bounds the magnitude of every output by the sums of absolute values.
     """
     x = np.asarray(x, np.float64)
     dims, spatial = x.ndim - 1, x.shape[1:]
@@ -92,7 +92,7 @@ def formula(layer, modes, out_modes, x, output_shape=None):
     ends, out_ends = ([pairs(mode, dims) for mode in side] for side in (modes, out_modes))
     output_shape = output_shape or spatial
     periodic = [axis for axis in range(dims) if ends[0][axis][0] == P]
-    # Sines among themselves begin with the wavenumber 1.
+    # If all functions are sines, the first wavenumber is 1.
     first = [
         int(axis not in periodic and {parity(own[axis]) for own in ends + out_ends} == {VALUE})
         for axis in range(dims)
@@ -132,9 +132,9 @@ def formula(layer, modes, out_modes, x, output_shape=None):
 
 
 def rounding_steps(layer, spatial, output_shape=None):
-    """So many `eps` of the sums of absolute values is the output off by at most; for the terms see
+    """Bounds the error of the output, in `eps` of the sums of absolute values; for the terms see
     the function of this name in test_spectral_conv.py. The mirrored period of nodes that are not
-    stored has `4 N + 4` points at most, and the factor of a coefficient is one rounding more.
+    stored has at most `4 N + 4` points, and the factor of a coefficient adds one rounding.
     """
     output_shape = output_shape or spatial
     steps = 2 * layer.in_channels + 2
@@ -190,8 +190,8 @@ def test_half_precision(name):
 
 
 def with_weights(layer, multiplier):
-    """The layer with `multiplier(*indices)`, a matrix for each mode, where at most one axis is
-    periodic.
+    """Makes the layer with `multiplier(*indices)`, a matrix for each mode, where at most one axis
+    is periodic.
     """
     shape = layer.weights_real.shape
     weights = np.zeros(shape, complex)
@@ -209,13 +209,13 @@ LENGTHS = (3.0, 2.0)
 
 @pytest.mark.parametrize("method", ["product", "fft"])
 def test_gradient_and_divergence_in_a_channel_are_exact(method, x64):
-    """Pressure is even at the free walls of the second axis, and the velocity across them odd."""
+    """At the free walls of the second axis, pressure is even and the velocity across them odd."""
     spatial, num_modes, (period, width) = (12, 9), (4, 6), LENGTHS
     scalar, vector = [P, C], free_slip(2, [P, "slip_cell"])
     x = np.arange(12)[:, None] * period / 12
     y = (np.arange(9)[None] + 0.5) * width / 9
     generator = np.random.default_rng(3)
-    # Of pressure, and of a velocity along and across.
+    # The modes of pressure, and of a velocity along and across.
     fields, along, across = np.zeros((3, 3, *spatial))
     total = 0.0
     for k, n in np.ndindex(num_modes):
@@ -257,8 +257,8 @@ def test_gradient_and_divergence_in_a_channel_are_exact(method, x64):
 
 @pytest.mark.parametrize("where", ["cell", "node"])
 def test_gradient_in_a_box_is_exact(where, x64):
-    """Four free walls. Where they are at nodes, the component across a wall is not stored on it:
-    its points are others than those of the pressure, on the same domain.
+    """Tests four free walls. If they are at nodes, the component across a wall is not stored on it,
+    so its points differ from those of the pressure, on the same domain.
     """
     spatial, num_modes = (7, 6), (5, 4)
     even, odd = {"cell": "neumann_cell", "node": "neumann"}[where], f"dirichlet_{where}"
@@ -286,8 +286,8 @@ def test_gradient_in_a_box_is_exact(where, x64):
         lambda k, n: [[-np.pi * k], [-np.pi * n]],
     )
     assert layer.weights_imag is None
-    # As above, with 20 waves and a largest multiplier of `4 pi`. The sum of the absolute values of
-    # an expansion's factors is at most 2 on each axis, as its functions are.
+    # As above, with 20 waves and a largest multiplier of `4 pi`. The absolute values of the factors
+    # of an expansion add up to at most 2 on each axis, like those of its functions.
     steps = 20 + rounding_steps(layer, spatial)
     atol = 4 * np.abs(amplitudes).sum() * 4 * np.pi * steps * np.finfo(float).eps
     np.testing.assert_allclose(on_grid(layer, field[None], None), slopes, rtol=0, atol=atol)
@@ -297,7 +297,7 @@ def test_gradient_in_a_box_is_exact(where, x64):
 
 
 def test_equal_modes_are_one_mode():
-    """The same program and the same numbers, however the modes are written."""
+    """The program and the numbers are the same, however the modes are written."""
     walls = [("neumann", "dirichlet_cell"), P]
     make = lambda **modes: SpectralConv(2, 3, 2, (4, 3), key=KEY, **modes)
     x = normal((3, 5, 6))
@@ -432,6 +432,6 @@ def test_modes_that_do_not_fit():
     with pytest.raises(ValueError, match=re.escape(text)):
         cosines_to_sines(normal((1, 5)), output_shape=3)
     assert cosines_to_sines(normal((1, 5)), output_shape=4).shape == (1, 4)
-    # The grid of the output holds less than that of the input, whose sines have one wave more.
+    # The grid of the output holds fewer waves than that of the input, whose sines have one more.
     with pytest.raises(ValueError, match=re.escape("at most 4 on spatial axis 0, which has 4")):
         random_layer([DC], [C], (5,))(normal((1, 4)))

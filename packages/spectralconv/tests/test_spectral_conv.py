@@ -1,4 +1,4 @@
-"""The spectral layer: the sum over its modes, derivatives, projections, other grids, symmetries."""
+"""Tests the spectral layer: sums over modes, derivatives, projections, other grids, symmetries."""
 
 import math
 
@@ -22,7 +22,7 @@ D, DN, DC = "dirichlet", "dirichlet_node", "dirichlet_cell"
 
 
 def multiply(z, weights):
-    """With one dense array for each part."""
+    """Multiplies modes by weights that have one dense array for each part."""
     return multiplied(z, tuple((w,) for w in weights), Structure("dense", ()))
 
 
@@ -31,13 +31,13 @@ def normal(shape, dtype=None, seed=1):
 
 
 def pairs(boundary_mode, dims):
-    """A pair of names for each axis."""
+    """Gives a pair of names for each axis."""
     entries = [boundary_mode] * dims if isinstance(boundary_mode, str) else boundary_mode
     return [(entry, entry) if isinstance(entry, str) else tuple(entry) for entry in entries]
 
 
 def random_layer(boundary_mode, num_modes, channels=(2, 3), seed=2, **arguments):
-    """A layer with standard normal weights."""
+    """Makes a layer with standard normal weights."""
     layer = eqx.filter_eval_shape(
         SpectralConv,
         len(num_modes),
@@ -53,7 +53,7 @@ def random_layer(boundary_mode, num_modes, channels=(2, 3), seed=2, **arguments)
 
 
 def set_multipliers(layer, multiplier):
-    """The layer with `multiplier(*wavenumbers)`, a matrix for each mode, as its weights."""
+    """Makes the layer with `multiplier(*wavenumbers)`, a matrix for each mode, as its weights."""
     ends = pairs(layer.boundary_mode, layer.num_spatial_dims)
     weights = np.zeros(layer.weights_real.shape, complex)
     for wavenumbers, (group, *index) in oracles.kept_modes(layer.num_modes, ends):
@@ -77,12 +77,12 @@ on_grid = jax.jit(lambda layer, x, shape: layer(x, output_shape=shape), static_a
 
 
 def rounding_steps(layer, spatial, output_shape=None):
-    """So many `eps` of the sums of absolute values is the output off by at most.
+    """Bounds the error of the output, in `eps` of the sums of absolute values.
 
-    On each axis, a product of `N` points with a matrix, and one of its functions with another, take
-    as many roundings as they have terms (N. J. Higham, "Accuracy and Stability of Numerical
-    Algorithms", 2nd ed., section 3.1), and fast transforms at most about `4 eps` a stage each
-    (theorem 24.2), of periods of at most `4 N + 4` points. Four more are for the factors and the
+    On each axis, the product of `N` points with a matrix, and that of its functions with another,
+    take as many roundings as they have terms (N. J. Higham, "Accuracy and Stability of Numerical
+    Algorithms", 2nd ed., section 3.1). Fast transforms take at most about `4 eps` for each stage
+    (theorem 24.2), with periods of at most `4 N + 4` points. Four more are for the factors and the
     sums of sines and cosines. The matrix of a mode adds `2 * in_channels + 2`. On a periodic axis,
     `|cos| + |sin|` is at most the square root of 2, there and back.
     """
@@ -105,21 +105,21 @@ def check(layer, x, output_shape=None):
     actual = on_grid(layer, x, output_shape)
     assert actual.dtype == x.dtype and actual.shape == expected.shape
     eps = float(jnp.finfo(x.dtype).eps)
-    # Half-precision fields are transformed in float32. Then one rounding of the output is left.
+    # Half-precision fields are transformed in float32, which leaves one rounding of the output.
     working_eps = min(eps, float(jnp.finfo(jnp.float32).eps))
     atol = bound * working_eps * rounding_steps(layer, x.shape[1:], output_shape)
     np.testing.assert_allclose(np.asarray(actual, float), expected, rtol=eps, atol=atol)
 
 
 def assert_equal_to_rounding(layer, x, actual, expected):
-    """Of two ways to compute what the layer makes of a field of the size of `x`."""
+    """Bounds the difference of two ways to compute the layer for a field of the size of `x`."""
     ends = pairs(layer.boundary_mode, layer.num_spatial_dims)
     _, bound = oracles.spectral_convolution(x, layer.weights_real, layer.weights_imag, ends)
     atol = 2 * bound * rounding_steps(layer, x.shape[1:]) * float(jnp.finfo(x.dtype).eps)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
-# Sizes odd and even, one mode, several, and all that fit: N // 2 + 1 with the Nyquist mode.
+# Odd and even sizes; one mode, several, and all that fit: N // 2 + 1 with the Nyquist mode.
 PERIODIC_CASES = [
     ((1,), (1,)),
     ((2,), (2,)),
@@ -166,7 +166,7 @@ CASES = [(P, *case) for case in PERIODIC_CASES] + WALL_CASES
 )
 @pytest.mark.parametrize("boundary_mode, spatial, num_modes", CASES, ids=str)
 def test_sum_over_modes(boundary_mode, spatial, num_modes, method, dtype):
-    # Both with more channels out than in, and less.
+    # Both have cases with more channels out than in, and with fewer.
     channels = (2, 3) if dtype == jnp.float32 else (3, 1)
     layer = random_layer(boundary_mode, num_modes, channels, method=method)
     periodic = sum(lower == P for lower, _ in pairs(boundary_mode, len(spatial)))
@@ -220,7 +220,7 @@ def test_random_layers(data):
 
 @pytest.mark.parametrize("spatial", [(16,), (15,), (12, 11), (7, 8, 10)], ids=str)
 def test_derivatives_of_trigonometric_polynomials_are_exact(spatial, x64):
-    """Every first and mixed second derivative, from one channel to all of them at once."""
+    """Tests every first and mixed second derivative, from one channel to all of them at once."""
     dims = len(spatial)
     num_modes = [3] * dims
     seconds = [(a, b) for a in range(dims) for b in range(a, dims)]
@@ -250,7 +250,7 @@ def test_derivatives_of_trigonometric_polynomials_are_exact(spatial, x64):
 
 @pytest.mark.parametrize("ends", oracles.WALL_ENDS, ids=str)
 def test_second_derivatives_between_walls_are_exact(ends, x64):
-    """In every basis; here with a periodic axis, along which there is a mixed derivative too."""
+    """Tests every basis with a periodic axis, along which there is a mixed derivative too."""
     size, m = 6, 4
     amplitudes = np.random.default_rng(2).uniform(-1, 1, m)
     points = oracles.wall_points(size, ends)[:, None]
@@ -290,8 +290,8 @@ def test_second_derivatives_between_walls_are_exact(ends, x64):
     ids=str,
 )
 def test_identity_is_the_projection_onto_the_kept_modes(boundary_mode, spatial, num_modes, x64):
-    """One exception: a wavenumber `-m` with 0 (or half the axis) on the last periodic axis has no
-    kept partner, and counts half.
+    """There is one exception: a wavenumber `-m` with 0 (or half the axis) on the last periodic axis
+    has no kept partner, and counts half.
     """
     ends = pairs(boundary_mode, len(spatial))
     layer = identity_layer(boundary_mode, num_modes, 2)
@@ -335,7 +335,7 @@ def test_identity_is_the_projection_onto_the_kept_modes(boundary_mode, spatial, 
 @pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_all_modes_between_walls_give_the_field_back(size, method, x64):
-    """In every basis; one program for all of them."""
+    """Tests every basis, in one program for all of them."""
     layers = [identity_layer([ends], (size,), 1, method=method) for ends in oracles.WALL_ENDS]
     x = normal((1, size))
     fields = jax.jit(lambda layers, x: [layer(x) for layer in layers])(layers, x)
@@ -347,7 +347,7 @@ def test_all_modes_between_walls_give_the_field_back(size, method, x64):
 
 
 def sample(waves, ends, shape):
-    """A field that consists of the given waves: pairs of amplitudes, one for each channel, and
+    """Makes a field from the given waves: pairs of amplitudes, one for each channel, and
     wavenumbers.
     """
     field = 0.0
@@ -384,7 +384,7 @@ def sample(waves, ends, shape):
     ids=str,
 )
 def test_resampling_commutes_with_the_layer(boundary_mode, grids, num_modes, method, x64):
-    """From coarser to finer grids and back, for fields in the span of the kept modes."""
+    """Tests from coarser to finer grids and back, for fields in the span of the kept modes."""
     ends = pairs(boundary_mode, len(num_modes))
     periodic = [axis for axis, pair in enumerate(ends) if pair[0] == P]
     layer = random_layer(boundary_mode, num_modes, method=method)
@@ -408,7 +408,7 @@ def test_resampling_commutes_with_the_layer(boundary_mode, grids, num_modes, met
 
     @jax.jit
     def results(layer, coarse, fine):
-        """On both grids, and each of them from the other."""
+        """Tests both grids, and each of them from the other."""
         on_coarse, on_fine = layer(coarse), layer(fine)
         to_fine = layer(coarse, output_shape=grids[1])
         to_coarse = layer(fine, output_shape=grids[0])
@@ -417,7 +417,7 @@ def test_resampling_commutes_with_the_layer(boundary_mode, grids, num_modes, met
     coarse, fine = (sample(waves, ends, grid) for grid in grids)
     on_coarse, on_fine, to_coarse, to_fine, resampled = results(layer, coarse, fine)
     _, bound = oracles.spectral_convolution(fine, layer.weights_real, layer.weights_imag, ends)
-    # When it is resampled, at most `prod(2 m)` coefficients come of an output within the bound.
+    # When an output within the bound is resampled, it has at most `prod(2 m)` coefficients.
     steps = (1 + math.prod(2 * m for m in num_modes)) * rounding_steps(layer, *grids)
     close = lambda actual, expected: np.testing.assert_allclose(
         actual, expected, rtol=0, atol=2 * steps * np.finfo(float).eps * bound
@@ -435,7 +435,7 @@ def test_one_number_of_points_for_every_axis():
 
 
 def extrapolation(places, order):
-    """Numbers to sum the values at `places` with, for the value (0) or slope (1) at 0 of the
+    """Gives the weights of the values at `places` in the value (0) or the slope (1) at 0 of the
     polynomial through them.
     """
     powers = np.vander(places, increasing=True).T
@@ -444,8 +444,8 @@ def extrapolation(places, order):
 
 @pytest.mark.parametrize("ends", oracles.WALL_ENDS, ids=str)
 def test_outputs_satisfy_the_boundary_conditions(ends, x64):
-    """For random weights and any input: on a fine grid, the polynomial through the eight points
-    next to a wall has the value or slope 0 there, and not the other one.
+    """Tests random weights and any input: on a fine grid, the polynomial through the eight points
+    next to a wall has either the value 0 or the slope 0 there, and not both.
     """
     m, size, count = 3, 256, 8
     layer, x = random_layer([ends, P], (m, 2)), normal((2, 5, 4))
@@ -454,8 +454,9 @@ def test_outputs_satisfy_the_boundary_conditions(ends, x64):
         x, layer.weights_real, layer.weights_imag, [ends, (P, P)]
     )
     distances = [oracles.WALLS[end][0] for end in ends]
-    # The highest function turns by so much from one point to the next; its eighth derivative is the
-    # remainder of the interpolation, which for the slope loses a power, times the 8 points.
+    # This is the angle by which the highest function turns from one point to the next. Its eighth
+    # derivative gives the remainder of the interpolation, which for the slope has one power less,
+    # times the 8 points.
     turn = np.pi * m / (size - 1 + sum(distances))
     for end, distance, near in zip(
         ends, distances, (y[:, :count], y[:, : -count - 1 : -1]), strict=True
@@ -477,8 +478,8 @@ def test_outputs_satisfy_the_boundary_conditions(ends, x64):
 @pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("ends", oracles.WALL_ENDS, ids=str)
 def test_between_walls_is_fourier_of_the_extended_field(ends, method, x64):
-    """The discrete Fourier transform of one period of the field's extension, multiplied with the
-    real numbers of each wavenumber.
+    """Multiplies the discrete Fourier transform of one period of the field's extension by the real
+    number of each wavenumber.
     """
     size, m = 5, 5 if method == "product" else 4
     layer, x = random_layer([ends], (m,), method=method), normal((2, size))
@@ -520,7 +521,7 @@ def test_rolls_of_the_field_roll_the_output(method):
     "ends", [(N, N), (C, DC), (DN, N), (DC, DN), (D, C), (C, N), (DC, DC)], ids=str
 )
 def test_reflections_of_the_field_reflect_the_output(ends):
-    """With the walls exchanged; on a periodic axis, with the conjugate weights."""
+    """Reflection exchanges the walls, and on a periodic axis conjugates the weights."""
     x = normal((2, 4, 5))
     layer = random_layer([ends, P], (3, 2))
     swapped = random_layer([ends[::-1], P], (3, 2))
@@ -561,14 +562,14 @@ def test_products_with_the_matrices_of_every_mode(complex_weights, x64):
     ],
 )
 def test_every_weight_that_matters_has_a_gradient(boundary_mode, spatial, num_modes, x64):
-    """Only imaginary parts where the coefficient and the wave are both real do not matter: all
-    periodic wavenumbers 0 or half their axis. (`-m` with `2m = N` is such a half.)
+    """The only weights without effect are imaginary parts where both the coefficient and the wave
+    are real: where all periodic wavenumbers are 0 or half their axis. (`-m` with `2m = N` is half.)
     """
     ends = pairs(boundary_mode, len(spatial))
     layer = random_layer(boundary_mode, num_modes)
     x = normal((2, *spatial))
     gradient = jax.jit(jax.grad(lambda f: jnp.sum(jnp.sin(f(x)))))(layer)
-    # Far above the rounding of a sum, far below what a weight that matters has.
+    # This is far above the rounding of a sum, and far below the effect of a weight that matters.
     threshold = 1e-10 * float(jnp.max(jnp.abs(gradient.weights_real)))
     for wavenumbers, (group, *index) in oracles.kept_modes(num_modes, ends):
         place = (group, slice(None), slice(None), *index)
@@ -602,8 +603,8 @@ def test_initial_weights():
 
 @pytest.mark.parametrize("boundary_mode, parts", [(P, 2), ([C, P], 2), ([(C, D), DC], 1)], ids=str)
 def test_recommended_weight_scale_keeps_the_variance(boundary_mode, parts, x64):
-    """In the mean over the weights, of a field of kept modes that have a partner: exactly on grids
-    whose points all count the same.
+    """The variance is kept in the mean over the weights, for a field of kept modes that have a
+    partner, and exactly so on grids whose points all count the same.
     """
     ends = pairs(boundary_mode, 2)
     kept = lambda k, wavenumber: ends[1][0] != P or wavenumber > 0
@@ -619,7 +620,7 @@ def test_recommended_weight_scale_keeps_the_variance(boundary_mode, parts, x64):
 
 
 def test_receptive_field():
-    """Infinite: every output depends on every input."""
+    """The receptive field is infinite, because every output depends on every input."""
     layer = random_layer([P, (N, DC)], (2, 3), (1, 1))
     assert layer.receptive_field == ((math.inf, math.inf),) * 2
     jacobian = jax.jit(lambda x: jax.jacobian(layer)(x))(jnp.ones((1, 4, 5)))
@@ -630,7 +631,7 @@ def test_receptive_field():
 
 
 def test_ensembles_of_layers_and_inputs(x64):
-    """Over layers, over inputs, and over both, in any order."""
+    """Tests batches of layers, of inputs, and of both, in any order."""
     layers = [random_layer([P, (N, D)], (2, 3), seed=seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
     x = normal((3, 4, 2, 5, 6))

@@ -1,4 +1,4 @@
-"""Layers on two devices, and exported to others."""
+"""Tests layers on two devices, and exported to other devices."""
 
 import equinox as eqx
 import jax
@@ -37,7 +37,7 @@ def test_on_two_devices(name):
     gradient = jax.grad(loss, (0, 1))
     expected = jax.jit(gradient)(weights, x)
 
-    # A batch over devices.
+    # The batch is split over devices.
     own = jax.device_put(x, NamedSharding(mesh, P("devices")))
     assert_close(jax.jit(gradient)(weights, own), expected)
 

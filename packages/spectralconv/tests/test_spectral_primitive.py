@@ -1,4 +1,4 @@
-"""The transform of real lines, a primitive, against plain NumPy under JAX's transformations."""
+"""Tests the transform of real lines, a primitive, against NumPy under JAX's transformations."""
 
 import re
 
@@ -18,7 +18,7 @@ def random(shape, dtype, seed=0):
 
 
 def functions(size, count):
-    """Real and imaginary part of `exp(-2 pi i j k / N)`, of shape `(N, 2, count)`."""
+    """Gives real and imaginary parts of `exp(-2 pi i j k / N)`, of shape `(N, 2, count)`."""
     angle = 2 * np.pi / size * np.arange(size)[:, None] * np.arange(count)
     return np.stack([np.cos(angle), -np.sin(angle)], axis=1)
 
@@ -33,8 +33,8 @@ def back(both, size):
 
 
 def close(actual, expected, given, size):
-    """Sums of at most `2 N` terms of the size of what is `given`, with `4 eps` for each stage of a
-    transform.
+    """Allows the rounding of sums of at most `2 N` terms of the size of what is `given`, with
+    `4 eps` for each stage of a transform.
     """
     assert actual.shape == expected.shape and actual.dtype == given.dtype
     steps = 4 * np.log2(2 * size) + 4
@@ -57,7 +57,7 @@ def test_truncated_transforms(size, count, dtype):
 
 @pytest.mark.parametrize("size, count", [(1, 1), (8, 5), (7, 3)])
 def test_derivatives(size, count, x64):
-    """Each is the other's transpose; and linear, its own derivative."""
+    """The two are transposes of each other, and linear, so each is its own derivative."""
     x, both = random((size,), "float64"), random((2, count), "float64", seed=1)
     f = lambda x: fourier(x, count)
     g = lambda both: fourier_transposed(both, size)
@@ -77,7 +77,7 @@ def test_derivatives(size, count, x64):
         close(actual, *wanted)
     basis = functions(size, count)
     gram = np.tensordot(basis, basis, ((1, 2), (1, 2)))
-    # Transforms of transformed unit vectors.
+    # These are transforms of transformed unit vectors.
     close(hessian, gram, np.ones(1) * size, size)
 
 
@@ -101,7 +101,7 @@ def test_nested_vmap_and_empty_batches():
 
 
 def test_a_transform_and_its_derivative_are_one_fast_transform_each():
-    # JAX's own rule takes a complex transform of the whole line for the derivative.
+    # JAX's own rule uses a complex transform of the whole line for the derivative.
     x = random((4, 64), "float32")
     step = jax.grad(lambda x: jnp.sum(fourier(x, 5) ** 2))
     program = jax.jit(step).lower(x).as_text()

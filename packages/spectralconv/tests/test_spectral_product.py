@@ -1,5 +1,5 @@
-"""The product of the modes and its gradient, as a CPU carries them out and as other platforms do,
-alone and under JAX's transformations.
+"""Tests the product of the modes and its gradient, as CPUs and as other platforms compute them,
+with and without JAX's transformations.
 """
 
 import jax
@@ -17,7 +17,7 @@ MODES = {"lines": (4, 9), "few": (2, 3)}
 
 
 def multiply(z, weights):
-    """With one dense array for each part."""
+    """Multiplies modes by weights that have one dense array for each part."""
     return multiplied(z, tuple((w,) for w in weights), Structure("dense", ()))
 
 
@@ -26,7 +26,7 @@ def normal(shape, dtype=float, seed=0):
 
 
 def close(actual, expected, terms):
-    """Sums of products of numbers of order 1, below 5 in magnitude."""
+    """Allows the rounding of sums of products of numbers of order 1, below 5 in magnitude."""
     assert actual.shape == expected.shape
     eps = float(jnp.finfo(actual.dtype).eps)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=25 * terms * (terms + 1) * eps)
@@ -78,7 +78,7 @@ def test_products_and_gradients(channels, members, samples, modes, dtype):
 
 @pytest.mark.parametrize("modes", MODES.values(), ids=MODES)
 def test_batches_of_either_operand_and_of_both(modes, x64):
-    """In any order, the derivatives too."""
+    """Tests batches in any order, and their derivatives."""
     w = [normal((3, 2, 4, 5, *modes), seed=seed) for seed in (0, 1)]
     z = normal((3, 2, 2, 5, *modes), seed=2)
     c = normal((2, 2, 4, *modes), seed=3)

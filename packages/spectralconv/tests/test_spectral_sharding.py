@@ -1,4 +1,4 @@
-"""The spectral convolution on eight devices: equal to one device, and summing kept modes only."""
+"""Tests the spectral layer on eight devices: equal to one device, and summing only kept modes."""
 
 import functools
 
@@ -61,7 +61,7 @@ SPACE = {
         Case(spectral(2, 3, method="product"), (4, 3, 16, 12), dict(a=2, b=4), P("a", None, "b")),
         2 * 6 * 3,
     ),
-    # The axis that is analysed first by itself is the last here, and the other way round.
+    # The axis that would be analysed first by itself comes last here, and the other way round.
     "the last of three axes": (
         Case(spectral(3, (2, 3, 2)), (2, 3, 8, 6, 16), dict(a=8), P(None, None, None, None, "a")),
         2 * 4 * 6 * 2,
@@ -127,12 +127,12 @@ SAMPLES = {
 
 
 def kept(channels, modes):
-    """Bytes of so many modes, of two parts, of all channels of two samples."""
+    """Counts the bytes of modes with two parts, of all channels of two samples."""
     return 8 * 2 * channels * 2 * modes
 
 
-# Where channels are summed over, of three modes: what is sent forward, and for the gradients. The
-# products with the real and with the imaginary parts of the weights are summed one by one.
+# Sums over split channels, with three modes: what is sent forward, and for the gradients. The
+# products with the real and with the imaginary parts of the weights are summed separately.
 CHANNELS = {
     # On explicit axes the gradients by the weights lie where the weights do, on every device.
     "inputs": (
@@ -164,7 +164,7 @@ CHANNELS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", SPACE)
 def test_only_kept_modes_are_summed(name, kind):
-    """Those of the field, and, for the gradients, those of the cotangent as well."""
+    """Devices sum the kept modes of the field, and for the gradients those of the cotangent."""
     case, numbers = SPACE[name]
     measured = measure(case, kind)
     assert_close(measured)
@@ -230,7 +230,7 @@ def factored(weights, channels):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("weights", FACTORED, ids=str)
 def test_factors_exchange_kept_modes(weights, kind):
-    """No more than dense weights, where space is split; and where samples are, the factors."""
+    """No more is sent than with dense weights if space is split, and factors if samples are."""
     layer = factored(weights, (3, 5))
     measured = measure(Case(layer, (2, 3, 16, 12), dict(a=8), P(None, None, "a")), kind)
     assert_close(measured)
@@ -252,7 +252,7 @@ def test_factors_of_split_channels(weights, kind):
 
 @pytest.mark.parametrize("weights", ["dense", *FACTORED, ("tucker", (32, 32, 4, 4))], ids=str)
 def test_many_modes_inside_of_shard_map(weights):
-    """Where a CPU multiplies lines of modes, and makes Tucker matrices a few at a time."""
+    """Tests where a CPU multiplies lines of modes, and makes Tucker matrices a few at a time."""
     layer = SpectralConv(2, 16, 16, (16, 16), weights=weights, key=jax.random.key(0))
     x, mesh = jnp.ones((4, 16, 32, 32)), jax.make_mesh((4,), ("a",), axis_types=(AxisType.Auto,))
     loss = lambda layer, x: jnp.sum(jax.vmap(layer)(x) ** 2)
@@ -302,7 +302,7 @@ def test_other_grids(name, kind):
 
 
 def test_axes_that_are_split_are_analysed_last(monkeypatch):
-    """Of the others, only kept modes are left by then."""
+    """Of the other axes, only kept modes are left by then."""
     order = []
     monkeypatch.setattr(_transform, "analyse", lambda z, axis, *_: order.append(axis) or z)
     bases = _basis.bases(Boundary.parse("neumann", 3), (2, 2, 2))

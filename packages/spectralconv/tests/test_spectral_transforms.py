@@ -1,4 +1,4 @@
-"""The spectral layer under JAX's and Equinox's transformations."""
+"""Tests the spectral layer under JAX's and Equinox's transformations."""
 
 import jax.numpy as jnp
 import pytest
@@ -8,8 +8,9 @@ from pdequinox_spectralconv import SpectralConv
 
 
 def gain(layer):
-    """No coefficient divided by the number of points exceeds the field; each counts twice. Between
-    walls one counts four times, over their distance in half points, 12, for each of 6 points.
+    """Bounds an output. No coefficient divided by the number of points exceeds the field, and each
+    counts twice. Between walls one counts four times, divided by the distance of the walls in half
+    points, 12, for each of 6 points.
     """
     size = jnp.abs(layer.weights_real.astype(jnp.float32))
     if layer.weights_imag is not None:

@@ -1,5 +1,5 @@
-"""Weights that are factors: each kind against the dense array that its factors stand for, which is
-put together here, mode by mode.
+"""Tests weights that are factors: each kind against the dense array that its factors stand for,
+which is put together here, mode by mode.
 """
 
 import itertools
@@ -29,7 +29,7 @@ D, DN, DC = "dirichlet", "dirichlet_node", "dirichlet_cell"
 
 
 def kinds(dims):
-    """Every kind of weights that is not dense, ranks above and below the numbers of channels."""
+    """Lists every kind of weights but dense, with ranks above and below the numbers of channels."""
     ranks = (2, 3, *itertools.islice(itertools.cycle((3, 1, 2)), dims))
     return ["depthwise", "axiswise", ("cp", 1), ("cp", 5), ("tucker", 2), ("tucker", ranks)]
 
@@ -39,13 +39,13 @@ def channels_of(weights):
 
 
 def pairs(boundary_mode, dims):
-    """A pair of names for each axis."""
+    """Gives a pair of names for each axis."""
     entries = [boundary_mode] * dims if isinstance(boundary_mode, str) else boundary_mode
     return [(entry, entry) if isinstance(entry, str) else tuple(entry) for entry in entries]
 
 
 def arrays(layer):
-    """The complex arrays of the weights, in float64, or the real ones between walls."""
+    """Gives the complex arrays of the weights in float64, or the real ones between walls."""
     as_tuple = lambda w: w if isinstance(w, tuple) else (w,)
     real = [np.asarray(w, np.float64) for w in as_tuple(layer.weights_real)]
     if layer.weights_imag is None:
@@ -55,7 +55,7 @@ def arrays(layer):
 
 
 def matrix(weights, given, signs, index):
-    """The matrix of one mode: of factors, with `signs` 1 on axes whose wavenumber is negative."""
+    """Computes a mode's matrix from factors; `signs` is 1 on axes with a negative wavenumber."""
     kind = weights if isinstance(weights, str) else weights[0]
     places = list(zip(signs, index, strict=True))
     if kind == "axiswise":
@@ -74,7 +74,7 @@ def matrix(weights, given, signs, index):
 
 
 def dense_of(layer, ends, of=lambda array: array):
-    """The dense array, of `of(array)` for each array of the weights."""
+    """Makes the dense array from `of(array)` for each array of the weights."""
     given = [of(array) for array in arrays(layer)]
     if layer.weights == "dense":
         return given[0]
@@ -92,8 +92,8 @@ def dense_of(layer, ends, of=lambda array: array):
 
 
 def contraction_steps(weights, channels, dims):
-    """The roundings of one multiplier and its product, in units of the sum of absolute values: one
-    for each term of every sum, and three for each product of complex numbers.
+    """Counts the roundings of one multiplier and its product, in units of the sum of absolute
+    values: one for each term of every sum, and three for each product of complex numbers.
     """
     in_channels, _ = channels
     if isinstance(weights, str):
@@ -105,8 +105,8 @@ def contraction_steps(weights, channels, dims):
 
 
 def rounding_steps(layer, spatial, output_shape, ends):
-    """So many `eps` of the sums of absolute values is the output off by at most; of the transforms
-    as in test_spectral_conv.py.
+    """Bounds the error of the output, in `eps` of the sums of absolute values; the transforms are
+    bounded as in test_spectral_conv.py.
     """
     steps = contraction_steps(layer.weights, (layer.in_channels, layer.out_channels), len(spatial))
     for sizes, m in zip(zip(spatial, output_shape, strict=True), layer.num_modes, strict=True):
@@ -120,7 +120,7 @@ def normal(shape, dtype=None, seed=1):
 
 
 def check(layer, x, output_shape=None):
-    """Against the sum over all modes with the dense array, in float64."""
+    """Compares with the sum over all modes with the dense array, in float64."""
     ends = pairs(layer.boundary_mode, layer.num_spatial_dims)
     dense = dense_of(layer, ends)
     parts = (dense.real, dense.imag if layer.weights_imag is not None else None)
@@ -133,7 +133,7 @@ def check(layer, x, output_shape=None):
     eps = float(jnp.finfo(x.dtype).eps)
     working_eps = min(eps, float(jnp.finfo(jnp.float32).eps))
     steps = rounding_steps(layer, x.shape[1:], output_shape or x.shape[1:], ends)
-    # Half-precision fields are computed in float32. Then one rounding of the output is left.
+    # Half-precision fields are computed in float32, which leaves one rounding of the output.
     np.testing.assert_allclose(
         np.asarray(actual, float), expected, rtol=eps, atol=bound * working_eps * steps
     )
@@ -159,7 +159,7 @@ CASES = [
     ids=str,
 )
 def test_equals_the_dense_layer(boundary_mode, spatial, num_modes, weights, x64):
-    """With initial weights, on its own grid and on a finer one."""
+    """Tests initial weights, on the layer's own grid and on a finer one."""
     channels = channels_of(weights)
     layer = SpectralConv(
         len(spatial), *channels, num_modes, boundary_mode=boundary_mode, weights=weights,
@@ -232,7 +232,7 @@ def test_dense_weights_of_dense_layers_are_their_own():
 
 @pytest.mark.parametrize("weights", kinds(2), ids=str)
 def test_modes_per_channel(weights, x64):
-    """The factors do not know which functions the modes of a channel are."""
+    """The factors do not depend on which functions the modes of a channel are."""
     channels = channels_of(weights)
     modes = dict(
         boundary_mode=per_channel((1, [P, C]), (channels[0] - 1, [P, DC])),
@@ -245,8 +245,8 @@ def test_modes_per_channel(weights, x64):
     dense = eqx.tree_at(where, dense, (jnp.asarray(both.real), jnp.asarray(both.imag)))
     x = normal((channels[0], 8, 7))
     steps = rounding_steps(layer, (8, 7), (8, 7), [(P, P), (C, C)])
-    # No coefficient over the number of points exceeds the field; it counts four times, between
-    # walls and for its partner.
+    # No coefficient divided by the number of points exceeds the field. It counts four times: twice
+    # between walls, and twice for its partner.
     size = dense_of(layer, [(P, P), (C, C)], np.abs).sum(axis=(0, 2, 3, 4)).max()
     bound = 4 * size * np.abs(x).max()
     np.testing.assert_allclose(layer(x), dense(x), rtol=0, atol=2 * steps * 2.3e-16 * bound)
@@ -332,7 +332,7 @@ def test_an_ensemble_is_not_called_as_one_layer(weights, boundary_mode):
     ids=str,
 )
 def test_the_initial_variance_is_that_of_the_dense_layer(weights, boundary_mode):
-    """Of both parts of the multipliers, over many keys: off by less than five standard errors."""
+    """Over many keys, both parts of the multipliers have this variance, to five standard errors."""
     channels, scale = channels_of(weights), 0.3
     make = lambda key: SpectralConv(
         2, *channels, 2, boundary_mode=boundary_mode, weights=weights, weight_scale=scale, key=key
@@ -345,14 +345,14 @@ def test_the_initial_variance_is_that_of_the_dense_layer(weights, boundary_mode)
         if weights == "depthwise":
             part = jnp.diagonal(part, axis1=2, axis2=3)
         squares = np.asarray(part, float).reshape(len(part), -1) ** 2
-        of_each = squares.mean(axis=1)  # Of a layer, whose multipliers are not independent.
+        of_each = squares.mean(axis=1)  # A layer's multipliers are not independent.
         error = of_each.std() / math.sqrt(len(of_each))
         assert 0 < error < 0.1 * scale**2
         assert abs(of_each.mean() - scale**2) < 5 * error
 
 
 def test_dense_layers_start_as_before():
-    """With the two halves of the key, as pdequinox's."""
+    """Dense weights are drawn with the two halves of the key, as in pdequinox."""
     layer = SpectralConv(2, 3, 5, (2, 4), key=KEY)
     for part, key in zip((layer.weights_real, layer.weights_imag), jr.split(KEY), strict=True):
         np.testing.assert_array_equal(part, 1 / 15 * jr.normal(key, (2, 5, 3, 2, 4)))
@@ -365,8 +365,8 @@ def test_dense_layers_start_as_before():
     "weights", ["depthwise", "axiswise", ("cp", 48), ("tucker", (48, 48, 4, 4))], ids=str
 )
 def test_the_dense_array_is_not_formed(weights, x64):
-    """Neither for values nor for gradients; even if the ranks of the channels are their numbers.
-    The dense array is 48 times one sample's coefficients.
+    """The dense array is formed neither for values nor for gradients, even if the ranks of the
+    channels are their numbers. It is 48 times as large as the coefficients of one sample.
     """
     channels, num_modes, spatial = 48, 16, 32
     dense = 2 * channels**2 * num_modes**2
@@ -381,7 +381,7 @@ def test_the_dense_array_is_not_formed(weights, x64):
 
 
 def test_matrices_that_are_made_few_at_a_time(x64):
-    """Give the values and the gradients of the dense array."""
+    """Factors give the values and the gradients of the dense array."""
     weights, channels = ("tucker", (48, 24, 4, 3)), (24, 48)
     layer = SpectralConv(2, *channels, 16, weights=weights, weight_scale=1.0, key=KEY)
     x, c = normal((2, 24, 33, 34)), normal((2, 48, 33, 34), seed=2)
@@ -389,7 +389,7 @@ def test_matrices_that_are_made_few_at_a_time(x64):
     assert "scan" in names
 
     def dense(layer):
-        """In JAX, of which derivatives are known; the values are those of the oracle."""
+        """Computes the layer in JAX, whose derivatives are known, with the values of the oracle."""
         outer, inner, first, second, core = (
             jax.lax.complex(*both)
             for both in zip(layer.weights_real, layer.weights_imag, strict=True)
@@ -453,7 +453,7 @@ def test_under(check, weights, x64):
 
 @pytest.mark.parametrize("weights", ["depthwise", "axiswise", ("cp", 3), ("tucker", 2)], ids=str)
 def test_taylor_mode(weights, x64):
-    """By the weights and the field: the first two derivatives, against those of JAX."""
+    """Compares the first two derivatives by the weights and the field with those of JAX."""
     of = subject(weights)
     layer, x = of.make(KEY), of.field(1, jnp.float64)
     leaves, tree = jax.tree.flatten(layer)
@@ -486,7 +486,7 @@ def test_plain_operations(weights):
 @pytest.mark.parametrize("asked", [None, "BF16_BF16_F32", "tensorfloat32"])
 @pytest.mark.parametrize("weights", ["dense", *kinds(2)[1:]], ids=str)
 def test_products_are_as_precise_as_the_caller_asks(weights, asked):
-    """In full float32 if nobody asks, also where a backend would round factors by default."""
+    """Products are in full float32 by default, also where a backend would round factors."""
     layer = SpectralConv(2, 2, 4, (3, 4), weights=weights, method="product", key=KEY)
     with plain_operations(), jax.default_matmul_precision(asked):
         program = jax.make_jaxpr(layer)(jnp.zeros((2, 8, 9)))
@@ -505,7 +505,7 @@ def test_products_are_as_precise_as_the_caller_asks(weights, asked):
 @pytest.mark.parametrize("method", ["product", "fft"])
 @pytest.mark.parametrize("weights", ["dense", *kinds(2)[1:]], ids=str)
 def test_waves_survive_a_large_mean_in_float32(weights, method):
-    """A mean of 1000 and waves of 1: what is lost of the waves is the roundings of the mean."""
+    """With a mean of 1000 and waves of 1, the waves are off by the roundings of the mean."""
     arguments = dict(weights=weights, weight_scale=0.5, method=method, key=KEY)
     layer = SpectralConv(2, 2, 4, (3, 4), **arguments)
     x = 1000 + normal((2, 16, 15), "float32")
@@ -515,7 +515,7 @@ def test_waves_survive_a_large_mean_in_float32(weights, method):
     _, bound = oracles.spectral_convolution(x, dense_of(layer, ends, np.abs), None, ends)
     waves = lambda y: np.asarray(y, float) - np.mean(y, axis=(1, 2), keepdims=True)
     lost = np.abs(waves(layer(x)) - waves(expected)).max()
-    # Those of the dense weights, too, are off by the roundings of their contraction.
+    # The results with dense weights are off by the roundings of their contraction too.
     steps = 2 * rounding_steps(layer, (16, 15), (16, 15), ends)
     assert lost <= 2 * bound * steps * float(jnp.finfo("float32").eps)
     assert lost < 0.01 * np.abs(waves(expected)).max()
