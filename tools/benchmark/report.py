@@ -239,8 +239,8 @@ def losses(results: dict[str, Any]) -> str:
         f"{max(v):.0e} ({len(v)} row{'s' * (len(v) > 1)} in {dtype})" for dtype, v in found.items()
     ]
     return (
-        "Both start from the same weights, and the inner products whose gradients their training "
-        f"steps take differ by at most {' and '.join(parts)}, relative to their size.\n"
+        "This project and pdequinox start from the same weights. The losses of their training "
+        f"steps differ by at most {' and '.join(parts)}, relative to their size.\n"
     )
 
 
