@@ -33,7 +33,10 @@ def pytest_collection_modifyitems(config, items):
     part = config.getoption("--share")
     if part is None:
         return
-    chosen = share((item.nodeid for item in items), part)
+    try:
+        chosen = share((item.nodeid for item in items), part)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
     left = [item for item in items if item.nodeid not in chosen]
     items[:] = [item for item in items if item.nodeid in chosen]
     config.hook.pytest_deselected(items=left)

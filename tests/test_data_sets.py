@@ -54,7 +54,7 @@ DATA_SETS = {
 SIZES = (6, 8, 10)
 
 HEADER = (
-    "| data set | D | channels | `boundary_mode` | SpectralConv | grid "
+    "| data set | `boundary_mode` | D | channels | SpectralConv | grid "
     "| source, and what it leaves open |"
 )
 
@@ -90,7 +90,7 @@ def rows():
             if not line.startswith("|"):
                 break
             cells = [cell.strip() for cell in line.strip("|").split("|")]
-            names, dims, channels, mode, spectral, grid, source = cells
+            names, mode, dims, channels, spectral, grid, source = cells
             assert grid, line
             assert source, line
             mode = code(mode)

@@ -16,6 +16,14 @@ def test_the_shares_are_all_cases_and_each_has_every_function(count):
         assert {name.partition("[")[0] for name in chosen} == {n.partition("[")[0] for n in NAMES}
 
 
+@pytest.mark.parametrize("part", ["1/2", "2/2"])
+def test_a_share_has_all_values_of_parameters(part):
+    names = [f"a.py::f[{first}-{last}]" for first in range(9) for last in ("x", "y")]
+    chosen = share(names, part)
+    for value in ("-x]", "-y]"):
+        assert 3 <= sum(name.endswith(value) for name in chosen) <= 6
+
+
 def test_a_share_does_not_depend_on_the_order():
     assert share(NAMES, "1/2") == share(reversed(NAMES), "1/2")
     assert len(share(NAMES, "1/2")) < len(NAMES) > len(share(NAMES, "2/2"))

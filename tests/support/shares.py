@@ -1,5 +1,6 @@
 """Chooses the share of the cases that runs on the lowest and on the newest JAX."""
 
+import zlib
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -7,6 +8,7 @@ from itertools import groupby
 def share(names: Iterable[str], part: str) -> set[str]:
     """Chooses cases of every test function: of `part="k/n"` each `n`-th, from the `k`-th on.
 
+    They are put in the order of a checksum, so that no value of a parameter goes into one share only.
     The shares `1/n` to `n/n` together are all cases. Each has some case of every function: of
     functions with fewer than `n`, some are in several shares.
 
@@ -23,6 +25,6 @@ def share(names: Iterable[str], part: str) -> set[str]:
     k, n = int(first) - 1, int(count)
     chosen = set()
     for _, group in groupby(sorted(names), lambda name: name.partition("[")[0]):
-        cases = list(group)
+        cases = sorted(group, key=lambda name: zlib.crc32(name.encode()))
         chosen |= {*cases[k::n]} or {cases[k % len(cases)]}
     return chosen

@@ -41,9 +41,9 @@ ACTIVATIONS: dict[str, Activation] = {
 class SoftGating(eqx.Module):
     """Multiplies every channel by a number."""
 
-    weight: Float[Array, "channels *ones"]
+    weight: Float[Array, " channels *ones"]
 
-    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *spatial"]:
+    def __call__(self, x: Float[Array, " channels *spatial"]) -> Float[Array, " channels *spatial"]:
         """Applies the gating to one sample."""
         return self.weight * x
 
@@ -57,7 +57,7 @@ class ChannelMLP(eqx.Module):
     layers: tuple[PointwiseLinearConv, ...]
     activation: Activation = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, "in *spatial"]) -> Float[Array, "out *spatial"]:
+    def __call__(self, x: Float[Array, " in *spatial"]) -> Float[Array, " out *spatial"]:
         """Applies the layers to one sample."""
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
@@ -74,7 +74,7 @@ class FNOBlock(eqx.Module):
     """
 
     spectral: SpectralConv
-    bias: Float[Array, "channels *ones"]
+    bias: Float[Array, " channels *ones"]
     skip: Skip | None
     mlp: ChannelMLP | None
     mlp_skip: Skip | None
@@ -84,7 +84,7 @@ class FNOBlock(eqx.Module):
     preactivation: bool = eqx.field(static=True)
     stabilizer: str | None = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, "channels *spatial"]) -> Float[Array, "channels *spatial"]:
+    def __call__(self, x: Float[Array, " channels *spatial"]) -> Float[Array, " channels *spatial"]:
         """Applies the block to one sample."""
         if self.preactivation:
             x = self._norm(0, self.activation(x))
@@ -134,8 +134,8 @@ class FNO(eqx.Module):
 
     @no_type_check
     def __call__(
-        self, x: Float[Array, "in_channels *spatial"], *, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "out_channels *spatial"]:
+        self, x: Float[Array, " in_channels *spatial"], *, key: PRNGKeyArray | None = None
+    ) -> Float[Array, " out_channels *spatial"]:
         """Applies the network to one sample; batches go through `jax.vmap`.
 
         **Arguments:**

@@ -60,8 +60,8 @@ def one_program(function: Callable[..., Any], static_argnames: Sequence[str]) ->
 
 
 def add_bias(
-    y: Float[Array, "channels *spatial"], bias: Float[Array, "channels *ones"] | None
-) -> Float[Array, "channels *spatial"]:
+    y: Float[Array, " channels *spatial"], bias: Float[Array, " channels *ones"] | None
+) -> Float[Array, " channels *spatial"]:
     """Adds a layer's bias, one number per channel; returns `y` itself if there is none.
 
     The gradient of a bias is a sum over all points and samples. The transposes of conversion and

@@ -40,6 +40,7 @@ from ._same import Pairs
 
 
 AxisNames: TypeAlias = Sequence[str | Sequence[str] | None]
+"""Describes what `axis_names` may be: one entry per axis, `None`, a name or several names."""
 
 
 @no_type_check

@@ -154,7 +154,6 @@ class MorePaddingConv(Bounded, eqx.nn.Conv):
             `None` means JAX's default float. (Keyword only.)
 
         The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
-        The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
         `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of `equinox.nn.Conv`:
         uniform between `-b` and `b`, with
         `b = 1 / sqrt(in_channels // groups * prod(kernel_size))`.

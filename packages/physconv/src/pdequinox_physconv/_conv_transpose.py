@@ -72,6 +72,7 @@ class MorePaddingConvTranspose(Bounded, eqx.nn.ConvTranspose):
         - `key`: A `jax.random.key` for the initial weights. (Keyword only.)
         - `dtype`: The dtype of the parameters: `float16`, `bfloat16`, `float32` or `float64`.
             `None` means JAX's default float. (Keyword only.)
+
         The initial `weight`, of shape `(out_channels, in_channels // groups, *kernel_size)`, and
         `bias`, of shape `(out_channels, 1, ..., 1)` or `None`, are those of
         `equinox.nn.ConvTranspose`: uniform between `-b` and `b`, with

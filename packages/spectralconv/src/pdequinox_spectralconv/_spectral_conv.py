@@ -39,9 +39,10 @@ class SpectralConv(eqx.Module):
     **Periodic axes.** Let `X_k` be the coefficients of the unnormalised discrete Fourier transform
     of the input. With `m` modes on an axis, the wavenumbers `0..m-1` are kept on the last periodic
     axis (the other half follows, because the field is real), and `-m..m-1` on every other periodic
-    axis. Let `Y_k = W_k X_k`, with a complex matrix `W_k` per mode. The output at point `j` is
-    `1/N sum over kept k of c_k Re(Y_k exp(2 pi i k.j/N))`, where `c_k` is 2 if the last periodic
-    axis's wavenumber lies strictly between 0 and half its number of points, else 1.
+    axis. Let `Y_k = W_k X_k`, with a complex matrix `W_k` per mode. On axes of `N_a` points, `N` in
+    all, the output at point `j` is `1/N sum over kept k of c_k Re(Y_k exp(2 pi i sum over a of k_a
+    j_a / N_a))`, where `c_k` is 2 if the last periodic axis's wavenumber lies strictly between 0
+    and half its number of points, else 1.
 
     **Axes between walls** keep the first `m` functions that are even about a wall of `"neumann"`
     (the last node) or `"neumann_cell"` (the last face), and odd about a wall of `"dirichlet_cell"`
@@ -115,7 +116,7 @@ class SpectralConv(eqx.Module):
     computed in float32, and the output is rounded once. Products are in full float32 unless
     `jax.default_matmul_precision` asks for less. For waves on top of a mean of 1000 times their
     size, three digits are left in float32, and few in half precision or with products of rounded
-    factors (docs/weights.md).
+    factors.
 
     **Limits.** A value other than 0 at an odd wall is projected away: subtract one function with
     that value first (a lifting), and add it again afterwards. There is no bias, and fields are
@@ -186,8 +187,8 @@ class SpectralConv(eqx.Module):
             `"depthwise"`). It keeps about half the variance of waves that are constant along the
             last periodic axis, or alternate along it from point to point. We recommend a tenth of
             that scale: the size of the output then does not depend on the number of channels, and
-            in docs/experiments/weight_scale.md it trained at least as well as the default, and
-            better than the full scale. (Keyword only.)
+            in an experiment with Adam it trained at least as well as the default, and better than
+            the full scale. (Keyword only.)
         - `method`: How every axis is transformed: by a `"product"` with a matrix, by `"fft"`, or by
             `"auto"`, which chooses for each axis from its size, modes, dtype and device. The
             matrices of `"auto"` have at most 4 MB; those of `"product"` may be larger. An axis that
