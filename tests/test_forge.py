@@ -71,7 +71,30 @@ def test_the_forge_runs_what_ci_runs():
     # The forge has a machine for each, and runs all cases.
     wanted = {re.sub(r" --share \d/\d", "", command) for command in wanted}
     assert len(wanted) > 10
-    assert wanted <= {*commands(WORKFLOWS["test.yml"]), *commands(WORKFLOWS["docs.yml"])}
+    run = {*commands(WORKFLOWS["test.yml"]), *commands(WORKFLOWS["docs.yml"])}
+    # The forge has a Python for the newest JAX; another machine may have none.
+    assert wanted <= {command.replace(" --required", "") for command in run}
+
+
+def test_the_forge_does_not_skip_the_newest_jax():
+    found = [c for workflow in WORKFLOWS.values() for c in commands(workflow)]
+    newest = [command.split() for command in found if "packages:newest" in command]
+    assert newest and all("--required" in command for command in newest)
+    # Without a Python for it, in a process of its own, because `main` handles a signal.
+    script = """
+import sys
+import newest
+def cannot(folder):
+    raise newest.CannotError("none")
+newest.found_python, newest.make_debian = lambda: None, cannot
+sys.exit(newest.main())
+"""
+    for options, status in ((["--required"], 1), ([], 0)):
+        done = subprocess.run(
+            (sys.executable, "-c", script, *options), cwd=ROOT / "tools",
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.stderr.startswith("SKIPPED") and done.returncode == status
 
 
 def test_every_action_is_pinned():
@@ -107,6 +130,12 @@ def test_citation_says_what_the_project_says():
     assert citation["abstract"] == project["description"]
     assert citation["keywords"] == project["keywords"]
     assert citation["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
+
+
+def test_every_issue_form_is_checked():
+    words = " ".join(ENVIRONMENTS["forge"]["scripts"]["lint"]).split()
+    forms = [str(file.relative_to(ROOT)) for file in ROOT.glob(".github/ISSUE_TEMPLATE/*.yml")]
+    assert forms and {*forms} <= {*words}
 
 
 def test_the_command_of_the_bug_form_prints_the_versions():

@@ -3,7 +3,8 @@ runs the tests there.
 
 The Python is the newest one found on the path, or else, on Debian and as root, that of a small
 Debian system made by debootstrap, entered by chroot. Where neither is to be had, nothing is run: a
-line on stderr says why, and the status is 0. Wherever the tests run, they decide the status.
+line on stderr says why, and the status is 0, or 1 with `--required`. Wherever the tests run, they
+decide the status.
 
 Checkout, environment and system are in a temporary folder, removed at the end; the benchmark can
 keep them. Mounts are made in a namespace of the command that needs them, which ends with it: the
@@ -231,6 +232,9 @@ def main() -> int:
         help="where JAX is looked for, as well as where pip looks for everything",
     )  # fmt: skip
     parser.add_argument("--share", metavar="K/N", help="of every test, each N-th case from K on")
+    parser.add_argument(
+        "--required", action="store_true", help="fail where no Python for the newest JAX is found"
+    )
     options, chosen = parser.parse_known_args()
     jax = list(PRE_RELEASES if options.pre else RELEASES)
     if options.extra_index_url:
@@ -249,7 +253,7 @@ def main() -> int:
             return place.run(*command, check=False).returncode
     except CannotError as reason:
         print(f"SKIPPED the tests on the newest JAX: {reason}", file=sys.stderr)
-        return 0
+        return 1 if options.required else 0
 
 
 if __name__ == "__main__":
