@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -245,6 +246,6 @@ def report(
     # What takes minutes to compute is written before a page without its marks is an error.
     page = output / f"{name}.md"
     found = page.read_text(encoding="utf-8") if page.exists() else ""
-    shown = pages.fill(found, parts) if found.startswith("# ") else text + "\n"
+    shown = pages.fill(found, parts) if re.search("^# ", found, re.MULTILINE) else text + "\n"
     page.write_text(shown, encoding="utf-8")
     print(f"Written to {output}: {name}.*")

@@ -42,8 +42,8 @@ MEAN_TO = 20
 
 
 class Emulator(eqx.Module):
-    """One step in time, `u + scale * network(u)`: with `scale` the size of a typical increment,
-    the network's outputs have a size near 1.
+    """Takes one step in time, `u + scale * network(u)`: with `scale` the size of a typical
+    increment, the network's outputs have a size near 1.
     """
 
     network: eqx.Module
@@ -77,14 +77,14 @@ def simulate(settings: Settings, num_samples: int, key: PRNGKeyArray) -> Float[A
 def loss(
     emulator: Emulator, before: Float[Array, "B 1 N"], after: Float[Array, "B 1 N"]
 ) -> Float[Array, ""]:
-    """The mean squared one-step error, in units of the squared typical increment."""
+    """Computes the mean squared one-step error, in units of the squared typical increment."""
     error = (jax.vmap(emulator)(before) - after) / emulator.scale
     return jnp.mean(error**2)
 
 
 @eqx.filter_jit
 def predict(emulator: Emulator, states: Float[Array, "S T 1 N"]) -> Float[Array, "S T 1 N"]:
-    """One step from every state."""
+    """Predicts one step from every state."""
     return jax.vmap(jax.vmap(emulator))(states)
 
 
@@ -92,19 +92,20 @@ def predict(emulator: Emulator, states: Float[Array, "S T 1 N"]) -> Float[Array,
 def roll_out(
     emulator: Emulator, initial: Float[Array, "S 1 N"], num_steps: int
 ) -> Float[Array, "S T 1 N"]:
-    """The emulator applied to its own output, over and over."""
+    """Applies the emulator to its own output, over and over."""
     return jax.vmap(ex.rollout(emulator, num_steps))(initial)
 
 
 def evaluate(
     one_step: np.ndarray, rollout: np.ndarray, test: np.ndarray
 ) -> tuple[dict[str, float], np.ndarray]:
-    """The numbers of a row, and the rollout errors as an array of shape `(samples, steps)`.
+    """Computes the numbers of a row, and the rollout errors as an array of shape `(samples,
+    steps)`.
 
     **Arguments:**
 
     - `one_step`: Of shape `(samples, steps, 1, N)`, each state predicted from the true one before.
-    - `rollout`: The same, predicted from the first state alone.
+    - `rollout`: The same, predicted only from the first state.
     - `test`: The truth, of shape `(samples, steps + 1, 1, N)`.
     """
     errors = common.relative_error(rollout, test[:, 1:], 2)
@@ -117,8 +118,8 @@ def evaluate(
 def draw(
     settings: Settings, truth: np.ndarray, rollouts: dict[str, np.ndarray], errors: dict
 ) -> Figure:
-    """Truth, predictions and their errors over time (horizontal) and space (vertical), and the
-    growth of the error.
+    """Draws truth, predictions and their errors over time (horizontal) and space (vertical), and
+    the growth of the error.
 
     **Arguments:**
 

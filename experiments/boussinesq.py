@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float
 
 @dataclass(frozen=True)
 class Boussinesq:
-    """The Boussinesq equations between free-slip plates of fixed temperatures, by a spectral
+    """Solves the Boussinesq equations between free-slip plates of fixed temperatures, by a spectral
     method (P. G. Drazin and W. H. Reid, Hydrodynamic Stability, 1981, chapter 2, for the equations
     and their scales).
 
@@ -36,12 +36,14 @@ class Boussinesq:
 
     @cached_property
     def across(self) -> Float[np.ndarray, "M"]:
-        """The wavenumbers `pi m` of the sines."""
+        """Gives the wavenumbers `pi m` of the sines."""
         return np.pi * np.arange(1, (2 * self.num_across - 1) // 3 + 1)
 
     @cached_property
     def along(self) -> Float[np.ndarray, "K"]:
-        """The wavenumbers `a k`, without the negative ones, which the fields' being real gives."""
+        """Gives the wavenumbers `a k`, without the negative ones, which follow because the fields
+        are real.
+        """
         return 2 * np.pi / self.length * np.arange((self.num_along - 1) // 3 + 1)
 
     @cached_property
@@ -59,20 +61,20 @@ class Boussinesq:
     def values(
         self, functions: Float[np.ndarray, "z M"], modes: Complex[np.ndarray, "*S M K"]
     ) -> Float[np.ndarray, "*S z x"]:
-        """The sum of the modes at the points, with the sines or the cosines across."""
+        """Computes the sum of the modes at the points, with the sines or the cosines across."""
         return functions @ np.fft.irfft(modes, self.num_along, norm="forward")
 
     def modes(
         self, functions: Float[np.ndarray, "z M"], values: Float[np.ndarray, "*S z x"]
     ) -> Complex[np.ndarray, "*S M K"]:
-        """The amplitudes of the kept modes: the squares of a sine and of a cosine have the sum
-        `N / 2` over the points.
+        """Computes the amplitudes of the kept modes: the squares of a sine and of a cosine have the
+        sum `N / 2` over the points.
         """
         spectrum = np.fft.rfft(values, norm="forward")[..., : len(self.along)]
         return 2 / self.num_across * (functions.T @ spectrum)
 
     def tendency(self, state: Complex[np.ndarray, "2 *S M K"]) -> Complex[np.ndarray, "2 *S M K"]:
-        """The time derivative of `(zeta, theta)` without diffusion."""
+        """Computes the time derivative of `(zeta, theta)` without diffusion."""
         psi, slope = -state[0] / self.squares, 1j * self.along
         u = self.values(self.cosines, -self.across[:, None] * psi)
         w = self.values(self.sines, slope * psi)
@@ -86,8 +88,8 @@ class Boussinesq:
     def step(
         self, state: Complex[np.ndarray, "2 *S M K"], tau: float
     ) -> Complex[np.ndarray, "2 *S M K"]:
-        """A step of the classical Runge-Kutta method for the state times `exp(squares t)`, which
-        leaves diffusion exact.
+        """Takes a step of the classical Runge-Kutta method for the state times `exp(squares t)`,
+        which leaves diffusion exact.
         """
         rates = np.stack([self.prandtl * self.squares, self.squares])
         rates = rates.reshape(2, *(1,) * (state.ndim - 3), *self.squares.shape)

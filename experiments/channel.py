@@ -61,7 +61,8 @@ PERIODIC, PADDED, OWN = "periodic", "zero-padded", "own modes"
 
 
 def variants(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The three ways to have a spectral convolution between walls, as arguments of the network.
+    """Lists the three ways to have a spectral convolution between walls, as arguments of the
+    network.
 
     Axis 0 is across the channel: 0 at the lower wall, no flux through the upper one, points at the
     centres of the cells. A periodic axis that is not the last has the wavenumbers `-m..m-1`, so as
@@ -82,9 +83,9 @@ def variants(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 class Emulator(eqx.Module):
-    """One step in time, `u + scale * network(u, y)`: with `scale` the size of a typical increment,
-    the network's outputs have a size near 1. The coordinate across the channel is an input, so that
-    every network can know where the walls are.
+    """Takes one step in time, `u + scale * network(u, y)`: with `scale` the size of a typical
+    increment, the network's outputs have a size near 1. The coordinate across the channel is an
+    input, so that every network can know where the walls are.
     """
 
     network: FNO
@@ -174,7 +175,7 @@ def step_times(
 def error_parts(
     errors: Float[np.ndarray, "runs y x"], near: int
 ) -> dict[str, Float[np.ndarray, "runs _ x"]]:
-    """The error maps on parts of the domain."""
+    """Gives the error maps on parts of the domain."""
     return {
         "whole channel": errors,
         "wall at 0": errors[:, :near],
@@ -190,7 +191,7 @@ def draw(
     errors: dict[str, Float[np.ndarray, "runs y x"]],
     rollouts: dict[str, Float[np.ndarray, "runs T"]],
 ) -> Figure:
-    """A typical held-out snapshot with the error of each network after one step, the relative
+    """Draws a typical held-out snapshot with the error of each network after one step, the relative
     errors across the channel after one step, and on the whole of it after several: the median of
     the runs as a line, their range as a band.
     """

@@ -70,9 +70,9 @@ MODES: dict[str, tuple[BoundaryMode, BoundaryMode]] = {
 
 
 class Emulator(eqx.Module):
-    """One step in time, `x + scale * network(x, z)`: with `scale` the sizes of the fields' typical
-    increments, the network's outputs have a size near 1. The coordinate across the channel is an
-    input, so that every network can know where the plates are.
+    """Takes one step in time, `x + scale * network(x, z)`: with `scale` the sizes of the fields'
+    typical increments, the network's outputs have a size near 1. The coordinate across the channel
+    is an input, so that every network can know where the plates are.
     """
 
     network: ResNet
@@ -108,7 +108,9 @@ def simulate(settings: Settings, num_samples: int, seed: int) -> Float[np.ndarra
 def loss(
     emulator: Emulator, before: Float[Array, "B 4 z x"], after: Float[Array, "B 4 z x"]
 ) -> Float[Array, ""]:
-    """The mean squared one-step error, each field in units of its squared typical increment."""
+    """Computes the mean squared one-step error, each field in units of its squared typical
+    increment.
+    """
     scale = jnp.asarray(emulator.scale, after.dtype)[:, None, None]
     return jnp.mean(((jax.vmap(emulator)(before) - after) / scale) ** 2)
 
@@ -116,7 +118,7 @@ def loss(
 def field_maps(
     prediction: Float[np.ndarray, "S 4 z x"], truth: Float[np.ndarray, "S 4 z x"]
 ) -> Float[np.ndarray, "4 z x"]:
-    """The error map of each field, over the truth of that field."""
+    """Gives the error map of each field, over the truth of that field."""
     return np.stack(
         [
             comparison.error_map(prediction[:, i : i + 1], truth[:, i : i + 1])
@@ -128,7 +130,7 @@ def field_maps(
 def error_parts(
     errors: Float[np.ndarray, "runs z x"], near: int
 ) -> dict[str, Float[np.ndarray, "runs _ x"]]:
-    """The error maps on parts of the domain."""
+    """Gives the error maps on parts of the domain."""
     return {
         "whole channel": errors,
         "at the plates": np.concatenate([errors[:, :near], errors[:, -near:]], axis=1),
@@ -143,9 +145,10 @@ def draw(
     later: dict[str, Float[np.ndarray, "z x"]],
     errors: dict[str, Float[np.ndarray, "runs 4 z x"]],
 ) -> Figure:
-    """A typical held-out snapshot of the temperature with the error of each network after one step,
-    what the networks make of a trajectory after several, and the relative errors of the fields
-    across the channel after one step: the median of the runs as a line, their range as a band.
+    """Draws a typical held-out snapshot of the temperature with the error of each network after one
+    step, what the networks make of a trajectory after several, and the relative errors of the
+    fields across the channel after one step: the median of the runs as a line, their range as a
+    band.
     """
     common.style()
     figure = plt.figure(figsize=(9, 6), layout="constrained")

@@ -68,9 +68,9 @@ SHORT = Settings(
 
 @dataclass(frozen=True)
 class Kolmogorov:
-    """Kolmogorov flow, a fluid in two dimensions that is driven by a force `sin(n y)` along `x`, by
-    a pseudo-spectral method (G. J. Chandler and R. R. Kerswell, J. Fluid Mech. 722, 2013, for the
-    equation).
+    """Solves Kolmogorov flow, a fluid in two dimensions that is driven by a force `sin(n y)` along
+    `x`, by a pseudo-spectral method (G. J. Chandler and R. R. Kerswell, J. Fluid Mech. 722, 2013,
+    for the equation).
 
     On a square of side `2 pi`, periodic, with the stream function `u = psi_y`, `v = -psi_x` and the
     vorticity `w = v_x - u_y = -(psi_xx + psi_yy)`,
@@ -88,7 +88,7 @@ class Kolmogorov:
 
     @cached_property
     def waves(self) -> tuple[Float[np.ndarray, "x 1"], Float[np.ndarray, "1 y"]]:
-        """The wavenumbers along `x`, and those along `y` without the negative ones, which the
+        """Gives the wavenumbers along `x`, and those along `y` without the negative ones, which the
         fields' being real gives.
         """
         along = np.fft.fftfreq(self.num_points, 1 / self.num_points)
@@ -101,32 +101,32 @@ class Kolmogorov:
 
     @cached_property
     def kept(self) -> Float[np.ndarray, "x y"]:
-        """1 for the modes that are kept, else 0. The mean of the vorticity is 0."""
+        """Gives 1 for the modes that are kept, else 0. The mean of the vorticity is 0."""
         along, across = (3 * np.abs(waves) < self.num_points for waves in self.waves)
         return 1.0 * (along & across & (self.squares > 0))
 
     @cached_property
     def rates(self) -> Float[np.ndarray, "x y"]:
-        """How fast viscosity and drag damp each mode."""
+        """Says how fast viscosity and drag damp each mode."""
         return self.viscosity * self.squares + self.drag
 
     @cached_property
     def laminar(self) -> Complex[np.ndarray, "x y"]:
-        """The steady flow along `x`, in which the force and the damping are in balance."""
+        """Gives the steady flow along `x`, in which the force and the damping are in balance."""
         modes = np.zeros(self.squares.shape, complex)
         modes[0, self.forcing] = -self.forcing / 2 / self.rates[0, self.forcing]
         return modes
 
     def values(self, modes: Complex[Array, "x k"]) -> Float[Array, "x y"]:
-        """The sum of the modes at the points."""
+        """Computes the sum of the modes at the points."""
         return jnp.fft.irfft2(modes, (self.num_points,) * 2, norm="forward")
 
     def modes(self, values: Float[Array, "x y"]) -> Complex[Array, "x k"]:
-        """The amplitudes of the kept modes."""
+        """Computes the amplitudes of the kept modes."""
         return self.kept * jnp.fft.rfft2(values, norm="forward")
 
     def tendency(self, vorticity: Complex[Array, "x k"]) -> Complex[Array, "x k"]:
-        """The time derivative without viscosity, drag and force."""
+        """Computes the time derivative without viscosity, drag and force."""
         along, across = (1j * waves for waves in self.waves)
         psi = vorticity / np.where(self.squares > 0, self.squares, 1)
         w = self.values(vorticity)
@@ -134,8 +134,8 @@ class Kolmogorov:
         return -along * self.modes(u * w) - across * self.modes(v * w)
 
     def step(self, vorticity: Complex[Array, "x k"], tau: float) -> Complex[Array, "x k"]:
-        """A step of the classical Runge-Kutta method for the deviation from the laminar flow, times
-        `exp(rates t)`: that leaves viscosity, drag and force exact.
+        """Takes a step of the classical Runge-Kutta method for the deviation from the laminar flow,
+        times `exp(rates t)`: that leaves viscosity, drag and force exact.
         """
         half = np.exp(-self.rates * tau / 2)
         tendency = lambda deviation: self.tendency(self.laminar + deviation)
@@ -152,14 +152,14 @@ class Kolmogorov:
 
 
 def random_vorticity(solver: Kolmogorov, key: PRNGKeyArray) -> Complex[Array, "x k"]:
-    """White noise, of which only waves of wavenumbers near 4 and below are left."""
+    """Draws white noise and keeps its waves of wavenumbers near 4 and below."""
     noise = jr.normal(key, (solver.num_points,) * 2)
     return 0.5 * solver.num_points * np.exp(-solver.squares / 16) * solver.modes(noise)
 
 
 def coarsen(modes: Complex[Array, "x k"], num_points: int) -> Float[Array, "x y"]:
-    """The field on another grid of so many points per axis: the modes that are waves on it, without
-    those of two points per wave.
+    """Evaluates the field on a grid of `num_points` per axis, from the modes that are waves on it,
+    without those of two points per wave.
     """
     most = num_points // 2
     low = jnp.concatenate([modes[:most], jnp.zeros_like(modes[:1]), modes[1 - most :]])
@@ -187,7 +187,7 @@ def simulate(settings: Settings, num_samples: int, seed: int) -> Float[np.ndarra
 
 
 class Emulator(eqx.Module):
-    """One step in time, `w + scale * network(w, force)`: with `scale` the size of a typical
+    """Takes one step in time, `w + scale * network(w, force)`: with `scale` the size of a typical
     increment, the network's outputs have a size near 1. The curl of the force is an input, so that
     the network can know where it is.
     """
@@ -203,7 +203,7 @@ class Emulator(eqx.Module):
 
 
 def nothing(x: Float[Array, "C x y"]) -> Float[Array, ""]:
-    """In place of a spectral convolution: what the pointwise one beside it is added to."""
+    """Takes the place of a spectral convolution: what the pointwise one beside it is added to."""
     return jnp.zeros((), x.dtype)
 
 
@@ -299,7 +299,7 @@ def main() -> None:
     }
 
     def errors(predict: Callable[..., np.ndarray]) -> dict[str, float]:
-        """The relative errors of the last of so many steps, means over the samples."""
+        """Computes the relative errors of the last step, means over the samples."""
         found = {}
         for name, (initial, truth) in truths.items():
             prediction = np.asarray(predict(initial, truth.shape[1]))[:, -1]

@@ -58,9 +58,9 @@ MODES: dict[str, tuple[BoundaryMode, BoundaryMode]] = {
 
 
 class Emulator(eqx.Module):
-    """One step in time of the bells `h` in a steady wind `(u, v)`, `h + scale * network(...)`: with
-    `scale` the size of a typical increment, the network's outputs have a size near 1. The latitude
-    is an input, for the cells are narrower towards the poles.
+    """Takes one step in time of the bells `h` in a steady wind `(u, v)`, `h + scale *
+    network(...)`: with `scale` the size of a typical increment, the network's outputs have a size
+    near 1. The latitude is an input, for the cells are narrower towards the poles.
     """
 
     network: ResNet
@@ -77,7 +77,9 @@ class Emulator(eqx.Module):
 
 
 def random_vectors(generator: np.random.Generator, *shape: int) -> Float[np.ndarray, "*shape 3"]:
-    """Unit vectors whose latitudes and longitudes are uniform, so that many are near the poles."""
+    """Draws unit vectors whose latitudes and longitudes are uniform, so that many are near the
+    poles.
+    """
     latitude = generator.uniform(-np.pi / 2, np.pi / 2, shape)
     return sphere.place(latitude, generator.uniform(0, 2 * np.pi, shape))
 
@@ -105,8 +107,8 @@ def make_data(
 
 
 def crossing(settings: Settings) -> Float[np.ndarray, "T+1 3 lat lon"]:
-    """Test case 1 of Williamson et al. with `alpha = pi / 2`: a bell on its way over the north
-    pole, from some steps before it to as many behind.
+    """Makes test case 1 of Williamson et al. with `alpha = pi / 2`: a bell on its way over the
+    north pole, from some steps before it to as many behind.
     """
     latitude, longitude = sphere.grid(settings.num_latitudes, settings.num_longitudes)
     points = sphere.place(latitude, longitude)
@@ -121,14 +123,14 @@ def crossing(settings: Settings) -> Float[np.ndarray, "T+1 3 lat lon"]:
 def loss(
     emulator: Emulator, before: Float[Array, "B 3 lat lon"], after: Float[Array, "B 3 lat lon"]
 ) -> Float[Array, ""]:
-    """The mean squared one-step error, in units of the squared typical increment."""
+    """Computes the mean squared one-step error, in units of the squared typical increment."""
     return jnp.mean(((jax.vmap(emulator)(before) - after)[:, 0] / emulator.scale) ** 2)
 
 
 def error_parts(
     errors: Float[np.ndarray, "runs lat lon"], near: int
 ) -> dict[str, Float[np.ndarray, "runs _ lon"]]:
-    """The error maps on parts of the domain."""
+    """Gives the error maps on parts of the domain."""
     return {
         "whole grid": errors,
         "polar rows": np.concatenate([errors[:, :near], errors[:, -near:]], axis=1),
@@ -143,10 +145,10 @@ def draw(
     errors: dict[str, Float[np.ndarray, "runs lat lon"]],
     growth: dict[str, Float[np.ndarray, "runs T"]],
 ) -> Figure:
-    """The bell on its way over the pole, seen from above: the truth, and the network's predictions
-    and errors after all steps, when the bell has crossed it. Below, the relative errors of
-    one step by latitude, and those of the bell step after step: the median of the runs as a line,
-    their range as a band.
+    """Draws the bell on its way over the pole, seen from above: the truth, and the network's
+    predictions and errors after all steps, when the bell has crossed it. Below, the relative errors
+    of one step by latitude, and those of the bell step after step: the median of the runs as a
+    line, their range as a band.
     """
     common.style()
     figure = plt.figure(figsize=(9, 6.8), layout="constrained")

@@ -54,8 +54,8 @@ class Outcome(NamedTuple):
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port of this machine that is given to no other program meanwhile: the socket is bound, and
-    the coordinator of JAX binds to the same port, because both set `SO_REUSEPORT`.
+    """Reserves a port of this machine that is given to no other program meanwhile: the socket is
+    bound, and the coordinator of JAX binds to the same port, because both set `SO_REUSEPORT`.
     """
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -66,8 +66,8 @@ def reserved_port() -> Iterator[int]:
 def start(
     run: Run, arguments: list[str], cache: Path, kill_after: tuple[str, int] | None
 ) -> dict[str, int]:
-    """Starts all processes and waits until they end, or until a network has done so many steps, and
-    kills them.
+    """Starts all processes and waits until they end, or until a network has done the steps of
+    `kill_after`, and kills them.
 
     **Returns:**
 
@@ -121,7 +121,7 @@ def start(
 
 
 def carry_out(run: Run, arguments: list[str], cache: Path, settings: sharded.Settings) -> list[str]:
-    """All starts of a run, and what happened to it, in words."""
+    """Makes all starts of a run, and what happened to it, in words."""
     # Between two checkpoints, in the midst of the training.
     interval = settings.steps_between_checkpoints
     step = settings.num_steps // (2 * interval) * interval + interval // 2
@@ -136,7 +136,7 @@ def carry_out(run: Run, arguments: list[str], cache: Path, settings: sharded.Set
 def last_checkpoints(
     name: str, settings: sharded.Settings, seed: int, folders: dict[str, Path]
 ) -> dict[str, Outcome]:
-    """What every run left of a network, read onto a device of this process."""
+    """Reads what every run left of a network onto a device of this process."""
     state, _ = sharded.first_state(name, settings, seed, sharded.make_mesh(1))
     found = {}
     for label, folder in folders.items():
@@ -149,8 +149,8 @@ def last_checkpoints(
 
 
 def differences(a: Outcome, b: Outcome) -> tuple[float, float]:
-    """The largest between the losses, relative to these, and the largest between the weights,
-    relative to the largest weight.
+    """Finds the largest differences between the losses, relative to these, and the largest between
+    the weights, relative to the largest weight.
     """
     of_losses = np.max(np.abs(a.losses - b.losses) / b.losses)
     largest = max(np.max(np.abs(weight)) for weight in b.weights)

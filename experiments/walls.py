@@ -51,7 +51,9 @@ SHORT = Settings(num_train=64, num_test=16, num_steps=60, num_seeds=1)
 
 
 def heat_matrix(n: int) -> sparse.csc_array:
-    """The finite-volume matrix of `-u_xx - u_yy` on `n * n` cells of the unit square, x first."""
+    """Gives the finite-volume matrix of `-u_xx - u_yy` on `n * n` cells of the unit square, x
+    first.
+    """
     along_x, along_y = (sparse.csr_array(m) for m in comparison.heat_matrices(n, n, 1 / n))
     eye = sparse.eye_array(n)
     return sparse.csc_array(sparse.kron(along_x, eye) + sparse.kron(eye, along_y))
@@ -74,7 +76,9 @@ def random_sources(settings: Settings, num_samples: int, seed: int) -> Float[np.
 def make_data(
     settings: Settings, seed: int
 ) -> tuple[Float[np.ndarray, "S 1 n n"], Float[np.ndarray, "S 1 n n"]]:
-    """Heat sources, and the temperatures that they cause, in units of their standard deviation."""
+    """Makes heat sources, and the temperatures that they cause, in units of their standard
+    deviation.
+    """
     sources = random_sources(settings, settings.num_train + settings.num_test, seed)
     factors = splu(heat_matrix(settings.num_points))
     solutions = factors.solve(sources.reshape(len(sources), -1).T).T.reshape(sources.shape)
@@ -96,7 +100,7 @@ def predict(network: UNet, sources: Float[Array, "S 1 n n"]) -> Float[Array, "S 
 def error_parts(
     errors: Float[np.ndarray, "runs n n"], near: int
 ) -> dict[str, Float[np.ndarray, "runs _ _"]]:
-    """The error maps on parts of the domain."""
+    """Gives the error maps on parts of the domain."""
     return {
         "whole domain": errors,
         "cold wall": errors[:, :near],
@@ -110,8 +114,8 @@ def draw(
     predictions: dict[str, Float[np.ndarray, "n n"]],
     errors: dict[str, Float[np.ndarray, "runs n n"]],
 ) -> Figure:
-    """A typical held-out sample with the error of each network, and the relative errors along x
-    and y: the median of the runs as a line, their range as a band.
+    """Draws a typical held-out sample with the error of each network, and the relative errors along
+    x and y: the median of the runs as a line, their range as a band.
     """
     common.style()
     figure = plt.figure(figsize=(8, 4.8), layout="constrained")

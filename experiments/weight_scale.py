@@ -62,7 +62,7 @@ AXES: dict[str, tuple[tuple[int, ...], tuple[int, ...], BoundaryMode]] = {
 
 
 class SpectralOnly(eqx.Module):
-    """A Fourier neural operator without pointwise convolutions beside the spectral ones."""
+    """Is a Fourier neural operator without pointwise convolutions beside the spectral ones."""
 
     lift: PointwiseLinearConv
     spectral: list[SpectralConv]
@@ -82,7 +82,7 @@ NETWORKS = {"with bypass": lambda network: network, "without bypass": SpectralOn
 
 
 def keeping(channels: int, periodic: bool = True) -> float:
-    """The weight scale that keeps the variance of most kept modes.
+    """Gives the weight scale that keeps the variance of most kept modes.
 
     With weights of variance `s^2`, real and imaginary part each, a coefficient of the output is a
     sum of `channels` products, of mean square `2 s^2 channels` times that of the input's. Real
@@ -92,7 +92,7 @@ def keeping(channels: int, periodic: bool = True) -> float:
 
 
 def scales(width: int) -> dict[str, float]:
-    """The weight scales that are compared, from the layer's default to the largest."""
+    """Lists the weight scales that are compared, from the layer's default to the largest."""
     return {
         "default": width**-2.0,
         "variance-keeping / 10": keeping(width) / 10,
@@ -150,7 +150,9 @@ def variance_ratios(
 
 
 def branch_size(emulator: Emulator, states: Float[np.ndarray, "S 1 N"]) -> float:
-    """The standard deviation of the first spectral convolution's output over that of its input."""
+    """Computes the standard deviation of the first spectral convolution's output over that of its
+    input.
+    """
 
     @eqx.filter_jit
     def sizes(network, states):
@@ -162,8 +164,8 @@ def branch_size(emulator: Emulator, states: Float[np.ndarray, "S 1 N"]) -> float
 
 
 def draw(histories: dict[tuple[int, str], dict[str, np.ndarray]]) -> Figure:
-    """The training loss over the steps, means over 20 of them: the median of the runs as a line,
-    their range as a band. One panel for each width, with bypass above and without below.
+    """Draws the training loss over the steps, means over 20 of them: the median of the runs as a
+    line, their range as a band. One panel for each width, with bypass above and without below.
 
     **Arguments:**
 

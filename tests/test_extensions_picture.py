@@ -33,7 +33,7 @@ def test_every_mode_has_a_panel_and_a_caption(extensions):
 def test_the_stored_pictures_have_a_panel_for_every_mode(name, modes):
     path = ROOT / "docs" / f"{name}.svg"
     panels = re.findall(r'<g id="([a-z_]+)">', path.read_text(encoding="utf-8"))
-    assert {*modes} == {*panels} & {*KINDS}, "`hatch run docs:pictures` draws them anew"
+    assert {*modes} == {*panels} & {*KINDS}, "`hatch run docs:pictures` draws them again"
     assert path.stat().st_size < 150_000
 
 

@@ -15,16 +15,7 @@ FILES = ("packages/convert/tests/*.py", "tests/agreement/*.py", "tests/torch/*.p
 BEGIN, END = "<!-- what the tests convert -->\n", "<!-- end -->"
 
 # In the order of the table; a mark that names another is an error.
-ROWS = (
-    "convolution",
-    "transposed convolution",
-    "pointwise convolution",
-    "spectral convolution",
-    "network",
-    "ensemble",
-    "state of an optimiser",
-)
-COLUMNS = (
+LIBRARIES = (
     "pdequinox",
     "APEBench",
     "Equinox",
@@ -33,6 +24,15 @@ COLUMNS = (
     "neuraloperator",
     "to neuraloperator",
     "more or fewer modes",
+)
+KINDS = (
+    "convolution",
+    "transposed convolution",
+    "pointwise convolution",
+    "spectral convolution",
+    "network",
+    "ensemble",
+    "state of an optimiser",
 )
 
 
@@ -47,17 +47,15 @@ def marks() -> Iterator[tuple[str, str, str]]:
 
 
 def table() -> str:
-    """Makes a row for each kind of thing, and a column for each library."""
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    """Makes a row for each function of each library."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
     for what, library, name in marks():
-        cell = found[ROWS[ROWS.index(what)], COLUMNS[COLUMNS.index(library)]]
-        if name not in cell:
-            cell.append(name)
-    lines = [["", *COLUMNS], ["---"] * (len(COLUMNS) + 1)]
-    for row in ROWS:
-        cells = [found.get((row, column), []) for column in COLUMNS]
-        lines.append([row, *(", ".join(f"`{name}`" for name in sorted(cell)) for cell in cells)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        found[LIBRARIES[LIBRARIES.index(library)], name].add(KINDS[KINDS.index(what)])
+    rows = [["from, or to", "function", "of"], ["---"] * 3]
+    for library, name in sorted(found, key=lambda row: (LIBRARIES.index(row[0]), row[1])):
+        kinds = sorted(found[library, name], key=KINDS.index)
+        rows.append([library, f"`{name}`", ", ".join(kinds)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def fill(readme: str) -> str:

@@ -2,10 +2,12 @@
 publication, and names every fault with what to do.
 """
 
+import os
 import subprocess
+import sys
 
 import pytest
-from release.check import check
+from release.check import check, main
 from release.checkout import packages
 from release.record import answer, FILE, written
 
@@ -18,6 +20,9 @@ requires = ["hatchling"]
 name = "pdequinox-{name}"
 dependencies = [{dependencies}]
 dynamic = ["version"]
+
+[project.urls]
+Source = "https://example.org"
 
 [tool.hatch.version]
 path = "src/pdequinox_{name}/__init__.py"
@@ -53,6 +58,7 @@ class Workspace:
             text = PYPROJECT.format(name=name, dependencies=dependencies)
             self.write(name, "pyproject.toml", text + (WORKSPACE if name == "top" else ""))
             self.write(name, "CHANGELOG.md", "# Changelog\n\n## 0.1.0\n\n- The first.\n")
+            self.write(name, "README.md", f"# pdequinox-{name}\n")
             self.code(name, "def f(x, y=0): ...")
         self.write("low", "src/pdequinox_low/_part.py", "")
         self.record()
@@ -85,7 +91,7 @@ class Workspace:
         (self.root / FILE).write_text(written(answer(self.root, {})["surfaces"]))
 
     def git(self, *arguments):
-        subprocess.run(("git", *arguments), cwd=self.root, check=True)
+        return subprocess.check_output(("git", *arguments), cwd=self.root, text=True)
 
     def commit(self):
         self.git("add", "--all")
@@ -94,16 +100,27 @@ class Workspace:
     def release(self):
         self.commit()
         for name, package in packages(self.root).items():
-            tags = subprocess.check_output(("git", "tag"), cwd=self.root, text=True).split()
-            if (tag := f"{name}-v{package.version}") not in tags:
+            if (tag := f"{name}-v{package.version}") not in self.git("tag").split():
                 self.git("tag", tag)
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory, monkeypatch):
+    """Makes an empty repository that git uses in place of those of the folders, as in a hook."""
+    other = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run(("git", "init", "--quiet", other), check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    return other
 
 
 @pytest.fixture
 def new(tmp_path, monkeypatch):
     """Makes a workspace of which nothing was released."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
     # No settings of the machine, such as those that sign commits.
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     workspace = Workspace(tmp_path)
     workspace.commit()
     return workspace
@@ -120,6 +137,11 @@ def said(workspace, capsys, tag=None):
     capsys.readouterr()
     ready = check(workspace.root, tag)
     return ready, capsys.readouterr().out
+
+
+def test_other_repositories_are_left_alone(elsewhere, released):
+    assert released.git("tag").split()
+    assert not subprocess.check_output(("git", "for-each-ref"), cwd=elsewhere)
 
 
 def to_publish(output):
@@ -158,6 +180,18 @@ def code(workspace):
 
 def untracked(workspace):
     workspace.write("low", "src/pdequinox_low/_new.py", "")
+
+
+def readme(workspace):
+    workspace.write("low", "README.md", "# pdequinox-low, explained\n")
+
+
+def licence(workspace):
+    workspace.write("top", "LICENSE", "Any use is allowed.\n")
+
+
+def no_number(workspace):
+    workspace.git("tag", "pdequinox-low-vnext")
 
 
 def dependency(workspace):
@@ -211,6 +245,18 @@ def new_name(workspace):
     workspace.raised("high", "0.1.1", "from pdequinox_low import f, g\ndef h(): ...")
 
 
+def new_argument(workspace):
+    workspace.raised("low", "0.1.1", "def f(x, y=0, z=0): ...")
+    text = "from pdequinox_low import f as g\ndef f(x, y=0): return g(x, z=y)"
+    workspace.raised("high", "0.1.1", text)
+
+
+def new_argument_by_place(workspace):
+    workspace.raised("low", "0.1.1", "def f(x, y=0, z=0): ...")
+    text = "import pdequinox_low\ndef f(x, y=0): return pdequinox_low.f(x, y, 0)"
+    workspace.raised("high", "0.1.1", text)
+
+
 def two_ranges(workspace):
     workspace.replace("high", "pyproject.toml", "low>=0.1,<0.2", "low>=0.1.0,<0.2")
 
@@ -233,7 +279,10 @@ def renamed(workspace):
         (code, "changed since pdequinox-low-v0.1.0 (packages/low/src/pdequinox_low/__init__.py)"),
         (code, "raise it, in packages/low/src/pdequinox_low/__init__.py"),
         (untracked, "changed since pdequinox-low-v0.1.0 (packages/low/src/pdequinox_low/_new.py)"),
+        (readme, "changed since pdequinox-low-v0.1.0 (packages/low/README.md)"),
+        (licence, "changed since pdequinox-top-v0.1.0 (LICENSE)"),
         (dependency, "changed since pdequinox-low-v0.1.0 (packages/low/pyproject.toml)"),
+        (no_number, "tag pdequinox-low-vnext has no version after `-v`"),
         (below, "the version is below that of pdequinox-low-v0.1.0"),
         (unusual, "`__version__` is '0.2.0-rc1': write it as '0.2.0rc1'"),
         (no_section, "begins with 0.1.0, and the version is 0.1.1: raise the version, or add"),
@@ -244,6 +293,8 @@ def renamed(workspace):
         (low_start, "admits versions that 0.2.0 is not compatible with"),
         (no_start, "admits versions that 0.1.0 is not compatible with"),
         (new_name, "admits pdequinox-low-v0.1.0, which has no pdequinox_low.g:"),
+        (new_argument, "f as src/pdequinox_high/__init__.py:2 calls it (got an unexpected keyword"),
+        (new_argument_by_place, "__init__.py:2 calls it (too many positional arguments)"),
         (two_ranges, "pdequinox-low has several ranges"),
         (not_recorded, "does not have the public names of 0.1.1: `hatch run release:record`"),
         (removed, "pdequinox_low.f is gone, though pdequinox-low-v0.1.0 did not call it depre"),
@@ -257,8 +308,9 @@ def test_a_fault_is_named(released, capsys, fault, message):
     assert message in output
 
 
-def test_a_range_may_begin_at_a_patch_that_has_the_name(released, capsys):
-    new_name(released)
+@pytest.mark.parametrize("fault", [new_name, new_argument, new_argument_by_place])
+def test_a_range_may_begin_at_a_patch_that_has_what_is_used(released, capsys, fault):
+    fault(released)
     released.raised("top", "0.1.1")
     for name in ("high", "top"):
         released.replace(name, "pyproject.toml", "low>=0.1,<0.2", "low>=0.1.1,<0.2")
@@ -284,7 +336,7 @@ def __getattr__(name):
 '''
 
 
-def test_what_a_release_called_deprecated_may_go(released, capsys):
+def test_what_a_release_called_deprecated_may_go_with_the_second_number(released, capsys):
     released.raised("low", "0.1.1", "def f(x, *, y=0): ...\ndef g(x): ...")
     released.record()
     released.release()
@@ -302,12 +354,26 @@ def test_what_a_release_called_deprecated_may_go(released, capsys):
     assert "pdequinox_low.g is gone" in output
     assert "pdequinox_low.f: got an unexpected keyword argument 'y'" in output
     released.code("low", DEPRECATED, "0.1.2")
-    released.record()
+    (released.root / FILE).write_text(recorded)
     released.release()
+    # The ranges of packages that use it admit 0.1.3, and not 0.2.0.
     released.raised("low", "0.1.3", "def f(x, z=0): ...")
     released.record()
     ready, output = said(released, capsys)
-    assert ready and to_publish(output) == ["pdequinox-low-v0.1.3"]
+    assert not ready
+    unlike = "unlike in pdequinox-low-v0.1.2: that raises the second number"
+    assert f"pdequinox_low.g is gone, {unlike}" in output
+    assert f"pdequinox_low.f: got an unexpected keyword argument 'y', {unlike}" in output
+    released.replace("low", "CHANGELOG.md", "## 0.1.3", "## 0.2.0")
+    released.code("low", "def f(x, z=0): ...", "0.2.0")
+    for name in ("high", "top"):
+        released.replace(name, "pyproject.toml", "low>=0.1,<0.2", "low>=0.2,<0.3")
+        released.raised(name, "0.1.1")
+    released.record()
+    ready, output = said(released, capsys)
+    assert ready, output
+    tags = ("low-v0.2.0", "high-v0.1.1", "top-v0.1.1")
+    assert to_publish(output) == [f"pdequinox-{tag}" for tag in tags]
 
 
 def test_a_tag_releases_what_it_names(new, capsys):
@@ -368,3 +434,57 @@ def test_a_tag_is_refused_elsewhere_than_at_its_commit(new, capsys):
     new.commit()
     ready, output = said(new, capsys, tag)
     assert not ready and message in output
+
+
+def shallow(workspace):
+    """Makes a clone without the history, and so without earlier tags."""
+    workspace.git("tag", "pdequinox-low-v0.1.0")
+    workspace.raised("low", "0.1.1")
+    workspace.record()
+    workspace.commit()
+    workspace.git("tag", "pdequinox-low-v0.1.1")
+    clone = workspace.root.with_name("clone")
+    workspace.git("clone", "--quiet", "--depth", "1", workspace.root.as_uri(), str(clone))
+    workspace.root = clone
+
+
+def without_urls(workspace):
+    urls = '\n[project.urls]\nSource = "https://example.org"\n'
+    workspace.replace("low", "pyproject.toml", urls, "")
+    workspace.commit()
+    workspace.git("tag", "pdequinox-low-v0.1.0")
+
+
+@pytest.mark.parametrize(
+    "obstacle, tag, message",
+    [
+        (shallow, "pdequinox-low-v0.1.1", "`git fetch --unshallow --tags`"),
+        (without_urls, "pdequinox-low-v0.1.0", "`[project.urls]` is missing"),
+    ],
+)
+def test_a_commit_may_have_what_keeps_a_tag_from_being_released(
+    new, capsys, obstacle, tag, message
+):
+    obstacle(new)
+    ready, output = said(new, capsys)
+    assert ready and message in output
+    ready, output = said(new, capsys, tag)
+    assert not ready and message in output
+
+
+def test_a_repository_without_tags_is_told_of(new, capsys):
+    message = "the repository has no tag"
+    assert message in said(new, capsys)[1]
+    new.git("tag", "pdequinox-low-v0.1.0")
+    assert message not in said(new, capsys)[1]
+
+
+def test_a_package_that_cannot_be_imported_is_told_in_one_line(new, capsys, monkeypatch):
+    new.code("low", "import nothing_of_this_name")
+    monkeypatch.setattr("release.check.ROOT", new.root)
+    monkeypatch.setattr(sys, "argv", ["check"])
+    capsys.readouterr()
+    assert main() == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("FAIL the packages of ")
+    assert line.endswith("ModuleNotFoundError: No module named 'nothing_of_this_name'")

@@ -10,16 +10,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What a page is asked for once it is there: its links, the names that can be linked to, what is
-# wider than the window, formulas that are still text, and pictures that are not there.
+# What a page is asked for once it is there: its links, the names that can be linked to, whether it
+# is wider than the window, how high the sums of its formulas are over the size of the font, what is
+# left of the source of formulas, types that were read as products, and missing pictures.
 LOOK = """() => ({
     links: [...document.querySelectorAll("a[href]")].map(a => a.href),
     names: [...document.querySelectorAll("[id]")].map(element => element.id),
     wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
-    math: document.querySelectorAll("math").length,
+    sums: [...document.querySelectorAll("math[display=block] mo")].filter(
+        mo => mo.textContent == "∑").map(mo => mo.getBoundingClientRect().height
+            / parseFloat(getComputedStyle(mo).fontSize)),
+    source: [...document.querySelectorAll("article p, article td, article li")].filter(
+        e => !e.querySelector("code") && /\\$[^$]+\\$/.test(e.textContent)).map(e => e.textContent),
+    products: document.body.textContent.match(/Array, \\w+ \\* \\w+/g) || [],
     broken: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src),
-    unreadable: [...document.querySelectorAll("pre > code")].filter(
-        code => getComputedStyle(code).overflowX == "visible").length,
 })"""
 
 
@@ -66,8 +70,29 @@ def test_nothing_is_wider_than_the_window_and_no_picture_is_missing(seen):
     assert not [page for page, what in seen.items() if what["wide"] or what["broken"]]
 
 
-def test_formulas_are_set(seen, address):
-    assert seen[f"{address}convolution/"]["math"] and seen[f"{address}spectral_bases/"]["math"]
+def test_formulas_are_set(seen):
+    assert not [page for page, what in seen.items() if what["source"] or what["products"]]
+
+
+def test_sums_are_large(seen, address, browser):
+    """They are if the browser has a font that says how large: one that the style sheet names."""
+    style = (ROOT / "docs" / "site.css").read_text(encoding="utf-8")
+    fonts = re.findall('"([^"]+)"', re.search(r"math \{\s*font-family:([^;]+);", style)[1])
+    window = browser.new_page()
+    width = lambda family: window.evaluate(
+        """family => {
+            const canvas = document.createElement("canvas").getContext("2d");
+            canvas.font = `20px ${family}`;
+            return canvas.measureText("formulas").width;
+        }""",
+        family,
+    )
+    there = [font for font in fonts if width(f'"{font}", monospace') != width("monospace")]
+    window.close()
+    if not there:
+        pytest.skip(f"None of the fonts {', '.join(fonts)} is installed.")
+    sums = [height for what in seen.values() for height in what["sums"]]
+    assert len(sums) > 3 and min(sums) > 1.2
 
 
 def test_search_finds_a_boundary_mode(address, browser):

@@ -15,8 +15,20 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from release.checkout import at, changed, git, missing_names, packages, sections, tag_of, tags
-from release.record import answer, FILE, read
+from release.checkout import (
+    at,
+    changed,
+    git,
+    is_shallow,
+    missing_names,
+    packages,
+    refused_calls,
+    sections,
+    tag_names,
+    tag_of,
+    version_of,
+)
+from release.record import Answer, answer, FILE, read
 from release.surface import Surface
 
 
@@ -35,8 +47,13 @@ class State:
         return Version(self.package.version)
 
     @cached_property
+    def tag_names(self) -> list[str]:
+        return tag_names(self.root, self.package)
+
+    @cached_property
     def tags(self) -> dict[Version, str]:
-        return tags(self.root, self.package)
+        found = {version_of(self.package, name): name for name in self.tag_names}
+        return {version: name for version, name in found.items() if version is not None}
 
     @cached_property
     def released(self) -> Version | None:
@@ -66,6 +83,9 @@ class State:
 def version_problems(state: State) -> Iterator[str]:
     path = state.package.folder / state.package.pyproject["tool"]["hatch"]["version"]["path"]
     file = path.relative_to(state.root)
+    for name in state.tag_names:
+        if version_of(state.package, name) is None:
+            yield f"tag {name} has no version after `-v`: delete it"
     if str(state.version) != state.package.version:
         yield f"`__version__` is {state.package.version!r}: write it as {str(state.version)!r}"
     if state.released is None:
@@ -129,11 +149,21 @@ def range_problems(state: State, states: dict[str, State]) -> Iterator[str]:
             tag = sibling.tags[oldest]
             for lacking in missing_names(state.root, state.package, sibling.package, tag):
                 yield f"{text} admits {tag}, which has no {lacking}: raise the start of the range"
+            callables = surface_at(state.root, tag, name)["callables"]
+            for refused in refused_calls(state.package, callables):
+                yield f"{text} admits {tag}, which refuses {refused}: raise the start of the range"
 
 
-def surface_problems(
-    state: State, recorded: Surface | None, present: Surface, missing: list[str]
-) -> Iterator[str]:
+def surface_at(root: Path, tag: str, name: str) -> Surface:
+    text = at(root, tag, root / FILE)
+    if text is None or name not in read(text):
+        raise RuntimeError(f"{FILE} has no {name} at {tag}")
+    return read(text)[name]
+
+
+def surface_problems(state: State, recorded: Surface | None, found: Answer) -> Iterator[str]:
+    name = canonicalize_name(state.package.name)
+    present, missing = found["surfaces"][name], found["missing"].get(name, [])
     if state.is_pending and recorded != present:
         yield (
             f"{FILE.name} does not have the public names of {state.version}: "
@@ -144,6 +174,11 @@ def surface_problems(
             f"{text}, though {state.tag} did not call it deprecated: keep it for a release, with a "
             "DeprecationWarning that names the new spelling"
         )
+    if state.released is not None and series(state.version) == series(state.released):
+        number = "first" if state.version.major else "second"
+        for text in found["gone"][name]:
+            if text not in missing:
+                yield f"{text}, unlike in {state.tag}: that raises the {number} number"
 
 
 def different_ranges(states: dict[str, State]) -> Iterator[str]:
@@ -156,6 +191,20 @@ def different_ranges(states: dict[str, State]) -> Iterator[str]:
         if len(ranges) > 1:
             found = "; ".join(f"{range} in {', '.join(of)}" for range, of in ranges.items())
             yield f"{name} has several ranges ({found}): use one"
+
+
+def obstacles(root: Path, packages: Iterable[Package]) -> Iterator[str]:
+    """Says what keeps a tag from being released, but is no fault of a commit."""
+    if is_shallow(root):
+        yield "the history is shallow, so tags may be missing: `git fetch --unshallow --tags`"
+    elif not git(root, "tag"):
+        yield "the repository has no tag: `git fetch --tags`, unless nothing was ever released"
+    names = [package.name for package in packages if not package.pyproject["project"].get("urls")]
+    if names:
+        yield (
+            "`[project.urls]` is missing: links of the readme lead nowhere on an index. Set it, "
+            "and make the links absolute with hatch-fancy-pypi-readme, for " + ", ".join(names)
+        )
 
 
 def tag_problems(state: State, tag: str, states: dict[str, State]) -> Iterator[str]:
@@ -181,24 +230,18 @@ def tag_problems(state: State, tag: str, states: dict[str, State]) -> Iterator[s
 def all_surface_problems(root: Path, states: Iterable[State]) -> dict[str, list[str]]:
     record = root / FILE
     recorded = read(record.read_text(encoding="utf-8")) if record.exists() else {}
-    released: dict[str, Surface] = {}
-    for state in states:
-        if state.tag is not None:
-            name, before = canonicalize_name(state.package.name), at(root, state.tag, record)
-            if before is None or name not in read(before):
-                raise RuntimeError(f"{FILE} has no {name} at {state.tag}")
-            released[name] = read(before)[name]
-    found = answer(root, released)
-    problems: dict[str, list[str]] = {}
-    for state in states:
-        name = canonicalize_name(state.package.name)
-        present, missing = found["surfaces"][name], found["missing"].get(name, [])
-        problems[name] = [*surface_problems(state, recorded.get(name), present, missing)]
-    return problems
+    named = {canonicalize_name(state.package.name): state for state in states}
+    tags = {name: state.tag for name, state in named.items() if state.tag is not None}
+    found = answer(root, {name: surface_at(root, tag, name) for name, tag in tags.items()})
+    return {
+        name: [*surface_problems(state, recorded.get(name), found)] for name, state in named.items()
+    }
 
 
 def check(root: Path, tag: str | None = None) -> bool:
-    """Prints the state of every package, and tells whether all are ready."""
+    """Prints the state of every package, and tells whether all are ready. What only keeps tags from
+    being released is printed, and is a fault of `tag`.
+    """
     found = packages(root)
     states = {name: State(root, package, skipped=tag) for name, package in found.items()}
     chosen = states
@@ -210,10 +253,11 @@ def check(root: Path, tag: str | None = None) -> bool:
             return False
         chosen = {name: states[name]}
     surfaces = all_surface_problems(root, chosen.values())
+    in_the_way = [*obstacles(root, [state.package for state in chosen.values()])]
     report = Report()
     for name, state in chosen.items():
         problems = [
-            *([] if tag is None else tag_problems(state, tag, states)),
+            *([] if tag is None else [*in_the_way, *tag_problems(state, tag, states)]),
             *version_problems(state),
             *changelog_problems(state),
             *range_problems(state, states),
@@ -228,6 +272,8 @@ def check(root: Path, tag: str | None = None) -> bool:
         print("To publish, in this order:" if order else "Nothing to publish.")
         for state in order:
             print(f"  git tag {tag_of(state.package)}")
+        for text in in_the_way:
+            print(f"Before any tag: {text}.")
     return True
 
 
@@ -235,7 +281,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tag", help="a tag of the present commit, such as pdequinox-conv-v0.7.0")
     arguments = parser.parse_args()
-    return 0 if check(ROOT, arguments.tag) else 1
+    try:
+        return 0 if check(ROOT, arguments.tag) else 1
+    except RuntimeError as error:
+        print(f"FAIL {error}")
+        return 1
 
 
 if __name__ == "__main__":

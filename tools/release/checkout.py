@@ -1,16 +1,22 @@
-"""Reads a checkout and its tags: the packages in order, what changed since a tag, changelogs."""
+"""Reads a checkout and its tags: the packages in order, what changed since a tag, changelogs, what
+packages take from one another.
+"""
 
 import ast
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from check_wheels import Package
 from packaging.utils import canonicalize_name
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
+
+from release.surface import parsed
 
 
 def packages(root: Path) -> dict[str, Package]:
@@ -37,11 +43,19 @@ def tag_of(package: Package) -> str:
     return f"{package.name}-v{package.version}"
 
 
-def tags(root: Path, package: Package) -> dict[Version, str]:
-    """Finds the releases in the history of the present commit, the newest last."""
-    prefix = f"{package.name}-v"
-    names = git(root, "tag", "--merged", "HEAD", "--list", f"{prefix}*").split()
-    return dict(sorted((Version(name.removeprefix(prefix)), name) for name in names))
+def is_shallow(root: Path) -> bool:
+    return git(root, "rev-parse", "--is-shallow-repository").strip() == "true"
+
+
+def tag_names(root: Path, package: Package) -> list[str]:
+    """Finds the tags of a package in the history of the present commit."""
+    return git(root, "tag", "--merged", "HEAD", "--list", f"{package.name}-v*").split()
+
+
+def version_of(package: Package, tag: str) -> Version | None:
+    with suppress(InvalidVersion):
+        return Version(tag.removeprefix(f"{package.name}-v"))
+    return None
 
 
 def at(root: Path, tag: str, file: Path) -> str | None:
@@ -60,10 +74,13 @@ def metadata(text: str) -> dict[str, Any]:
 
 
 def changed(root: Path, package: Package, tag: str) -> list[str]:
-    """Lists the files of a package whose released content differs from that of the tag."""
-    source = package.source.relative_to(root).as_posix()
-    names = git(root, "diff", "--name-only", "--relative", tag, "--", source).splitlines()
-    names += git(root, "ls-files", "--others", "--exclude-standard", "--", source).splitlines()
+    """Lists the files of a package whose released content differs from that of the tag. The
+    changelog, which is checked by itself, is none of them.
+    """
+    released = (package.source, package.folder / "README.md", package.folder / "LICENSE")
+    paths = [path.relative_to(root).as_posix() for path in released]
+    names = git(root, "diff", "--name-only", "--relative", tag, "--", *paths).splitlines()
+    names += git(root, "ls-files", "--others", "--exclude-standard", "--", *paths).splitlines()
     file = package.folder / "pyproject.toml"
     before = at(root, tag, file)
     if before is None or metadata(before) != metadata(file.read_text(encoding="utf-8")):
@@ -113,3 +130,38 @@ def missing_names(root: Path, package: Package, needed: Package, tag: str) -> li
             if at(root, tag, folder / f"{name}.py") is None  # A module is imported the same way.
         ]
     return missing
+
+
+def calls(file: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Finds the calls of what a file imports by its full name, with that name."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    full: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            full |= {n.asname or n.name: f"{node.module}.{n.name}" for n in node.names}
+        elif isinstance(node, ast.Import):
+            full |= {n.asname or n.name: n.name for n in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            first, dot, rest = ast.unparse(node.func).partition(".")
+            if first in full:
+                yield full[first] + dot + rest, node
+
+
+def refused_calls(package: Package, callables: dict[str, str]) -> list[str]:
+    """Lists the calls of a package with arguments that recorded parameters do not admit. Calls of
+    methods of instances are not seen.
+    """
+    found = []
+    for file in sorted(package.source.rglob("*.py")):
+        for name, call in calls(file):
+            if name not in callables:
+                continue
+            given = [argument for argument in call.args if not isinstance(argument, ast.Starred)]
+            named = {keyword.arg: ... for keyword in call.keywords if keyword.arg is not None}
+            try:
+                parsed(callables[name]).bind_partial(*given, **named)
+            except TypeError as error:
+                place = f"{file.relative_to(package.folder).as_posix()}:{call.lineno}"
+                found.append(f"{name} as {place} calls it ({error})")
+    return found

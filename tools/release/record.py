@@ -28,10 +28,13 @@ HEADER = """\
 
 
 class Answer(TypedDict):
-    """Holds the surfaces of a checkout, and what each lacks compared with an earlier one."""
+    """Holds the surfaces of a checkout, and what each lacks compared with an earlier one: what was
+    not deprecated there, and everything.
+    """
 
     surfaces: dict[str, Surface]
     missing: dict[str, list[str]]
+    gone: dict[str, list[str]]
 
 
 def read(text: str) -> dict[str, Surface]:
@@ -59,7 +62,8 @@ def answer(root: Path, released: dict[str, Surface]) -> Answer:
     command = (sys.executable, "-B", "-m", "release.record", str(root))
     done = subprocess.run(command, input=json.dumps(released), capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"the packages of {root} cannot be imported:\n{done.stderr}")
+        reason = done.stderr.strip().rpartition("\n")[2]
+        raise RuntimeError(f"the packages of {root} cannot be imported: {reason}")
     return json.loads(done.stdout)
 
 
@@ -68,9 +72,13 @@ def main(root: Path, released: dict[str, Surface]) -> Answer:
     sys.path[:0] = [str(package.source.parent) for package in found.values()]
     file = root / FILE
     before = read(file.read_text(encoding="utf-8")) if file.exists() else {}
+    entire = {
+        name: cast(Surface, {**promised, "deprecated": []}) for name, promised in released.items()
+    }
     return Answer(
         surfaces={name: surface(p.module, before.get(name)) for name, p in found.items()},
         missing={name: [*missing(promised)] for name, promised in released.items()},
+        gone={name: [*missing(promised)] for name, promised in entire.items()},
     )
 
 

@@ -100,6 +100,11 @@ def signature(name: str) -> inspect.Signature | None:
     return inspect.Signature(plain)
 
 
+def parsed(parameters: str) -> inspect.Signature:
+    """Reads recorded parameters, which are in Python's own notation."""
+    return inspect.signature(eval(f"lambda {parameters}: None"))
+
+
 def is_deprecated(text: str) -> bool:
     return re.search(r"\bdeprecated\b", text, re.IGNORECASE) is not None
 
@@ -209,8 +214,7 @@ def missing(before: Surface) -> Iterator[str]:
         if called is None:
             yield f"{name} cannot be called any more"
             continue
-        # Parameters in Python's own notation, as `surface` writes them.
-        then = inspect.signature(eval(f"lambda {before['callables'][name]}: None"))
+        then = parsed(before["callables"][name])
         gone = {a for a in then.parameters if f"{name}({a})" in before["deprecated"]}
         for reason in sorted(refused(then, called, gone)):
             yield f"{name}: {reason}"
