@@ -253,7 +253,7 @@ def new_argument(workspace):
 
 def new_argument_by_place(workspace):
     workspace.raised("low", "0.1.1", "def f(x, y=0, z=0): ...")
-    text = "import pdequinox_low\ndef f(x, y=0): return pdequinox_low.f(x, y, 0)"
+    text = "import pdequinox_low._part\ndef f(x, y=0): return pdequinox_low.f(x, y, 0)"
     workspace.raised("high", "0.1.1", text)
 
 

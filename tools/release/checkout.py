@@ -140,7 +140,9 @@ def calls(file: Path) -> Iterator[tuple[str, ast.Call]]:
         if isinstance(node, ast.ImportFrom) and not node.level:
             full |= {n.asname or n.name: f"{node.module}.{n.name}" for n in node.names}
         elif isinstance(node, ast.Import):
-            full |= {n.asname or n.name: n.name for n in node.names}
+            first = {n.name.partition(".")[0] for n in node.names if n.asname is None}
+            full |= {name: name for name in first}
+            full |= {n.asname: n.name for n in node.names if n.asname is not None}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             first, dot, rest = ast.unparse(node.func).partition(".")
