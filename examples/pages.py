@@ -42,7 +42,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def median_and_range(runs: Sequence[float], digits: int = 3) -> str:
     """Writes `median (least-greatest)`, or the number if there is one run."""
     middle, low, high = (f"{f(runs):.{digits}f}" for f in (statistics.median, min, max))
-    return middle if len(runs) == 1 else f"{middle} ({low}-{high})"
+    return middle if len(runs) == 1 else f"{middle} ({low}\N{NON-BREAKING HYPHEN}{high})"
 
 
 def machine(found: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Trains an emulator of Burgers' equation between two different walls, from the data to a picture.
 
-Run it by `hatch run examples:quickstart`, or copy it and put your own data in the place of `solve`.
+Run it by `hatch run examples:quickstart`, or copy it and put your own data in place of `solve`.
 """
 
 import argparse
@@ -90,8 +90,8 @@ def draw(truth, prediction, time):
     ]:
         look = dict(cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower", extent=(0, 2, 0, 1))
         image = panel.imshow(u.T, interpolation="bilinear", **look)
-        panel.set(title=name, xlabel="x (1)", ylabel="y (1)")
-        figure.colorbar(image, ax=panel, location="bottom", label="u (1)")
+        panel.set(title=name, xlabel="x", ylabel="y")
+        figure.colorbar(image, ax=panel, location="bottom", label="u")
     return figure
 
 

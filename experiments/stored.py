@@ -21,7 +21,8 @@ def walls(results: dict[str, Any]) -> dict[str, str]:
         for name, row in numbers.items()
     ]
     caption = (
-        "Root-mean-square error there over that of the truth on the whole domain, on "
+        "Root-mean-square error in the part that the column names, over "
+        "that of the truth on the whole domain, on "
         f"{settings['num_test']} held-out samples: median (range) over {settings['num_seeds']} "
         "initial weights, the same for each row. The network is a U-Net of "
         f"{results['parameters']:,} parameters, trained for {settings['num_steps']} steps on "
@@ -45,7 +46,8 @@ def channel(results: dict[str, Any]) -> dict[str, str]:
         for name, row in numbers.items()
     ]
     caption = (
-        "Root-mean-square error there of one step in time, over that of the truth in the whole "
+        "Root-mean-square error of one step in the part that the column names, over "
+        "that of the truth in the whole "
         f"channel, on {settings['num_test']} held-out trajectories; after "
         f"{settings['num_rollout']} steps, relative error ‖prediction − truth‖ / ‖truth‖ in the "
         "channel, mean over the trajectories. Median (range) over "
@@ -76,7 +78,8 @@ def convection(results: dict[str, Any]) -> dict[str, str]:
                 columns = list(row)
                 rows.append([field, name, *map(pages.median_and_range, row.values())])
     caption = (
-        "Root-mean-square error there of one step in time, over that of the same field's truth in "
+        "Root-mean-square error of one step in the part that the column names, over "
+        "that of the same field's truth in "
         f"the whole channel, on {settings['num_test']} held-out trajectories; after "
         f"{settings['num_rollout']} steps, relative error ‖prediction − truth‖ / ‖truth‖ of the "
         "field in the channel, mean over the trajectories. Median (range) over "
@@ -99,7 +102,8 @@ def poles(results: dict[str, Any]) -> dict[str, str]:
     rows = [[name, *map(pages.median_and_range, row.values())] for name, row in numbers.items()]
     degrees = 180 * settings["num_near"] / settings["num_latitudes"]
     caption = (
-        "Root-mean-square error there of one step in time, over that of the truth on the whole "
+        "Root-mean-square error of one step in the part that the column names, over "
+        "that of the truth on the whole "
         f"grid, every cell alike, on {settings['num_test']} held-out samples; a prediction of no "
         f"change has error {results['error of no change']:.2f}. Polar rows: the "
         f"{settings['num_near']} next to each pole, within {degrees:g} degrees of it. The bell is "

@@ -380,7 +380,7 @@ def kinds(results: dict[str, Any]) -> str:
     peer = Column("train", "neuralop")
     head = ["", "parameters", "/ dense", "memory, MB", "/ dense", "ms"]
     head += [f"/ dense, {SETTINGS[column.setting].title}" for column in dense]
-    head.append("neuraloperator / ours")
+    head.append("neuraloperator / this project")
     share = lambda value: f"{1 / value:.2g}" if value else ""
     body = []
     for entry in results["rows"]:
