@@ -82,7 +82,10 @@ def signature(name: str) -> inspect.Signature | None:
     objects, and for classes without an `__init__` in Python, as most exceptions are.
     """
     value, holder = find(name)
-    inner = inspect.unwrap(value) if callable(value) else value
+    # A cached property is a routine to Python, from 3.13 on one of the module of its function.
+    if not callable(value):
+        return None
+    inner = inspect.unwrap(value)
     if not (own(inner) and (inspect.isclass(inner) or inspect.isroutine(inner))):
         return None
     try:
