@@ -8,8 +8,8 @@ from itertools import groupby
 def share(names: Iterable[str], part: str) -> set[str]:
     """Chooses cases of every test function: of `part="k/n"` each `n`-th, from the `k`-th on.
 
-    The cases are counted in the order of a checksum, which spreads the values of parameters over the
-    shares. The shares `1/n` to `n/n` together are all cases. Each has some case of every
+    The cases are counted in the order of a checksum, which spreads the values of parameters over
+    the shares. The shares `1/n` to `n/n` together are all cases. Each has some case of every
     function: of functions with fewer than `n`, some are in several shares.
 
     **Arguments:**
