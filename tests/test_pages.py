@@ -99,3 +99,23 @@ def test_programs_fill_the_parts_between_marks_and_nothing_else(fill):
 def test_a_page_without_the_marks_of_its_parts_is_an_error(fill, page):
     with pytest.raises(ValueError, match=r"one mark .* for each of a, b"):
         fill(page, {"a": "", "b": ""})
+
+
+def generated(text):
+    """Finds the parts of a page that a command fills."""
+    part = r"^<!-- (?!--8<--).*? -->\n(.*?)^<!-- end -->"
+    return re.findall(part, text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["convolutions", "spectral", "cpu", "weights", "sharding"])
+def test_numbers_of_an_opening_stand_in_a_table(name):
+    """A number with a point is one that a command wrote on the same page."""
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    shown = {number for part in generated(text) for number in re.findall(r"\d+\.\d+", part)}
+    opening = text.partition("\n## ")[0]
+    for part in generated(opening):
+        opening = opening.replace(part, "")
+    opening = re.sub(r"^```.*?^```|\]\(https?:[^)]*\)", "", opening, flags=re.DOTALL | re.MULTILINE)
+    # Versions have three numbers.
+    numbers = re.findall(r"(?<![\d.])\d+\.\d+(?!\.?\d)", opening)
+    assert len(numbers) > 3 and not [number for number in numbers if number not in shown]
